@@ -1,0 +1,487 @@
+//! What was written: the configuration in exactly the file's words.
+//!
+//! Owns the serde types and nothing else: no sockets, no keys, no checks beyond the shape. `plan` turns a [`Config`]
+//! into a `Plan`; `config/source.rs` finds where in the file a word stands; `config/schema.rs` makes the JSON Schema
+//! from these same types and checks a file's shape against it.
+//!
+//! Words such as durations and addresses stay text here. `plan` reads them, so that one run can report everything that
+//! is wrong with a file, each with its line and column.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A configuration file.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The process as a whole.
+    pub gateway: GatewayConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The admin port.
+    pub admin: AdminConfig,
+    /// How findings about certificates weigh.
+    pub audit: AuditConfig,
+    /// The doors, by name. An endpoint's name is its identity in logs, metrics, headers and handlers.
+    pub endpoints: BTreeMap<String, EndpointConfig>,
+    /// What serves connections, by name. Each endpoint that names a handler gets an instance of its own.
+    pub handlers: BTreeMap<String, HandlerConfig>,
+    /// Groups of servers, by name.
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+}
+
+/// `[gateway]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// Worker threads; 0 means one per CPU.
+    pub workers: usize,
+    /// How long what is in flight may take to end after SIGTERM, such as "30s".
+    pub drain_timeout: String,
+    /// How many connections the gateway holds at most, over all endpoints.
+    pub max_connections: usize,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self { workers: 0, drain_timeout: "30s".into(), max_connections: 100_000 }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// The least severe event that is logged.
+    pub level: LogLevel,
+    /// Whether every request or connection gets a line, with its endpoint, on standard output.
+    pub access: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: LogLevel::Info, access: true }
+    }
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// A log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Something needs a person.
+    Error,
+    /// Something will need a person.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Where health, metrics and views are served, read only; "off" for nowhere.
+    pub listen: String,
+    /// A file whose first line is the bearer token that every request must carry. Needed where `listen` is not loopback.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9090".into(), token_file: None }
+    }
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// What a refused endpoint means for the others.
+    pub on_refused: OnRefused,
+    /// From how long before its end a certificate is warned about, such as "30d". Left out: a third of its lifetime, 3 days at least, 30 at most.
+    pub expiry_warning: Option<String>,
+    /// Levels of rules that differ from the profile's, by rule id.
+    pub rules: BTreeMap<String, RuleLevel>,
+    /// Findings that are accepted until a day.
+    pub waivers: Vec<WaiverConfig>,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { on_refused: OnRefused::Endpoint, expiry_warning: None, rules: BTreeMap::new(), waivers: Vec::new() }
+    }
+}
+
+/// What happens when an endpoint has no chain that is fit to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRefused {
+    /// That endpoint stays closed; the others serve.
+    Endpoint,
+    /// The gateway does not start.
+    Gateway,
+}
+
+/// How a rule's finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleLevel {
+    /// Never serve the chain.
+    Deny,
+    /// Serve it only where nothing better covers the names.
+    Error,
+    /// Serve and report.
+    Warn,
+    /// Report where details are asked for.
+    Info,
+    /// Say nothing.
+    Off,
+}
+
+/// One `[[audit.waivers]]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverConfig {
+    /// The rule's id.
+    pub rule: String,
+    /// The certificate's fingerprint: "sha256:" and 64 hex digits.
+    pub certificate: String,
+    /// The last day of the waiver, such as "2027-03-01" (UTC).
+    pub until: String,
+    /// Why it is accepted.
+    pub reason: String,
+}
+
+/// `[endpoints.NAME]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointConfig {
+    /// Where it listens: "ADDRESS:PORT", one or several.
+    pub listen: OneOrMany,
+    /// Whom it faces: chooses the audit profile, and is a label everywhere.
+    #[serde(default)]
+    pub class: ClassConfig,
+    /// The handler that serves it.
+    pub handler: String,
+    /// This endpoint's own settings, handed to the handler's instance.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub settings: toml::Table,
+    /// How many connections it holds at most.
+    #[serde(default = "default_max_connections")]
+    pub max_connections: usize,
+    /// Networks whose clients may connect; empty means every network.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Networks whose clients may not; wins over `allow`.
+    #[serde(default)]
+    pub deny: Vec<String>,
+    /// Peers whose PROXY v1 or v2 header is required and believed; others must not send one.
+    #[serde(default)]
+    pub accept_proxy_protocol: Vec<String>,
+    /// Whether readiness needs this endpoint: while it is refused, `/readyz` answers 503.
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// Deadlines.
+    #[serde(default)]
+    pub timeouts: TimeoutsConfig,
+    /// TLS; left out on a plain endpoint.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+}
+
+fn default_max_connections() -> usize {
+    10_000
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Text, or a list of texts.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// All of them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// Whom an endpoint faces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassConfig {
+    /// Anyone. The default, since it is the stricter one.
+    #[default]
+    Public,
+    /// One's own network.
+    Internal,
+}
+
+/// `[endpoints.NAME.timeouts]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeoutsConfig {
+    /// The TLS handshake, and the PROXY header before it.
+    pub handshake: String,
+    /// A request's head, from its first byte.
+    pub header: String,
+    /// Between two reads, or two writes, of a body.
+    pub body: String,
+    /// A kept connection without a request; a tcp-proxy connection without a byte.
+    pub idle: String,
+}
+
+impl Default for TimeoutsConfig {
+    fn default() -> Self {
+        Self { handshake: "5s".into(), header: "10s".into(), body: "30s".into(), idle: "60s".into() }
+    }
+}
+
+/// `[endpoints.NAME.tls]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The lowest protocol version.
+    #[serde(default)]
+    pub min_version: MinVersion,
+    /// Application protocols, in order of preference; the default follows the handler.
+    #[serde(default)]
+    pub alpn: Option<Vec<String>>,
+    /// Names that this endpoint must be able to serve.
+    #[serde(default)]
+    pub server_names: Vec<String>,
+    /// What to do about a chain that the audit denies.
+    #[serde(default)]
+    pub on_unfit: OnUnfit,
+    /// Chains with their keys, in order of preference.
+    pub certificates: Vec<CertificateConfig>,
+    /// Client certificates; left out: none are asked for.
+    #[serde(default)]
+    pub client_auth: Option<ClientAuthConfig>,
+}
+
+/// The lowest TLS version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum MinVersion {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// What to do about a chain that the audit denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnfit {
+    /// Serve the next fit chain below that covers the same names; refuse where there is none.
+    #[default]
+    Fallback,
+    /// Refuse the endpoint at once.
+    Refuse,
+}
+
+/// One `[[endpoints.NAME.tls.certificates]]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateConfig {
+    /// PEM file: the leaf, then its issuers.
+    pub chain: PathBuf,
+    /// PEM file: the leaf's private key.
+    pub key: PathBuf,
+}
+
+/// `[endpoints.NAME.tls.client_auth]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAuthConfig {
+    /// Whether a client must present a certificate.
+    pub mode: ClientAuthMode,
+    /// PEM file: the authorities that vouch for clients.
+    pub ca: PathBuf,
+    /// PEM files: revocation lists.
+    #[serde(default)]
+    pub crl: Vec<PathBuf>,
+    /// Clients that are let in, each "dns:…", "uri:…", "email:…" or "cn:…"; `*` stands for one label or path segment. Empty: all that verify.
+    #[serde(default)]
+    pub allow: Vec<String>,
+}
+
+/// Whether a client must present a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuthMode {
+    /// No certificate, no connection.
+    Required,
+    /// A certificate is verified if one comes.
+    Optional,
+}
+
+/// `[handlers.NAME]`: what serves connections.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum HandlerConfig {
+    /// Passes HTTP requests on to an upstream.
+    HttpProxy(HttpProxyConfig),
+    /// Passes bytes on to an upstream.
+    TcpProxy(TcpProxyConfig),
+    /// Answers HTTP requests itself.
+    Respond(RespondConfig),
+    /// Sends back every byte it gets.
+    Echo(EchoConfig),
+}
+
+/// `type = "http-proxy"`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpProxyConfig {
+    /// The upstream for requests that no route takes; without one they are answered 404.
+    #[serde(default)]
+    pub upstream: Option<String>,
+    /// Where requests go; the first match wins.
+    #[serde(default)]
+    pub routes: Vec<RouteConfig>,
+}
+
+/// One `[[handlers.NAME.routes]]`: what a request must match, and where it then goes.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// The request's host: a name, or "*." and a name for any one label before it.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// A prefix of the path, by whole segments.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// The endpoints that the route is for; empty means all.
+    #[serde(default)]
+    pub endpoints: Vec<String>,
+    /// Pass the request on to this upstream.
+    #[serde(default)]
+    pub upstream: Option<String>,
+    /// Answer it here.
+    #[serde(default)]
+    pub respond: Option<RouteRespondConfig>,
+}
+
+/// `respond = { … }` of a route.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRespondConfig {
+    /// The status code.
+    pub status: u16,
+    /// The body, as plain text.
+    #[serde(default)]
+    pub body: String,
+}
+
+/// `type = "tcp-proxy"`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpProxyConfig {
+    /// The upstream.
+    pub upstream: String,
+    /// The PROXY header that the upstream is sent; left out: none.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// A line of text: addresses only.
+    V1,
+    /// Binary: addresses, TLS facts, and the endpoint's name.
+    V2,
+}
+
+/// `type = "respond"`. An endpoint's `settings` are at hand in the body as `{settings.KEY}`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RespondConfig {
+    /// The status code.
+    pub status: u16,
+    /// The body. `{endpoint}`, `{class}`, `{client}`, `{scheme}`, `{tls.version}`, `{tls.cipher}`, `{tls.group}`,
+    /// `{tls.server_name}`, `{tls.alpn}`, `{tls.resumed}`, `{http.version}`, `{method}`, `{path}`, `{host}` and
+    /// `{settings.KEY}` are filled in; `{{` and `}}` are braces.
+    pub body: String,
+    /// The fields of the answer, by name.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Default for RespondConfig {
+    fn default() -> Self {
+        Self { status: 200, body: String::new(), headers: BTreeMap::new() }
+    }
+}
+
+/// `type = "echo"`
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EchoConfig {}
+
+/// `[upstreams.NAME]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// The servers, each "ADDRESS:PORT"; taken in turn.
+    pub servers: Vec<String>,
+    /// Deadlines.
+    #[serde(default)]
+    pub timeouts: UpstreamTimeoutsConfig,
+}
+
+/// `[upstreams.NAME.timeouts]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTimeoutsConfig {
+    /// Opening a connection.
+    pub connect: String,
+    /// From the last byte of the request to the head of the response.
+    pub response: String,
+    /// Between two reads, or two writes, of a body.
+    pub body: String,
+    /// A kept connection without a request.
+    pub idle: String,
+}
+
+impl Default for UpstreamTimeoutsConfig {
+    fn default() -> Self {
+        Self { connect: "2s".into(), response: "30s".into(), body: "30s".into(), idle: "60s".into() }
+    }
+}

@@ -1,0 +1,154 @@
+//! What serves connections: one [`Handler`] behind many endpoints, an [`Instance`] of it for each.
+//!
+//! Owns the two traits that a library user or a plugin implements, and what is handed over. `plan` starts instances;
+//! `connection` hands them connections; the handlers that ship are in `handler/`.
+
+pub mod http;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access_log::AccessLog;
+use crate::drain::Drain;
+use crate::identity::{ConnectionInfo, Endpoint};
+use crate::metrics::EndpointMetrics;
+use crate::stream::Stream;
+
+/// What an endpoint's own `settings` table says.
+pub type Settings = toml::Table;
+
+/// A connection being served. It ends with the connection.
+pub type Serving = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
+
+/// Something that can serve several endpoints.
+///
+/// Made once; started once for each endpoint that names it.
+pub trait Handler: Send + Sync + 'static {
+    /// Makes the instance that serves `endpoint`.
+    ///
+    /// Called with the endpoint's `settings` before any socket is opened, and by `check` too, so it has no effect
+    /// outside the instance.
+    ///
+    /// # Errors
+    /// A setting that is unknown or wrong; it stops start-up, or leaves the old plan serving on a reload.
+    fn start(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError>;
+
+    /// The protocols that it speaks, for ALPN where the endpoint names none: most preferred first.
+    fn protocols(&self) -> &'static [&'static str] {
+        &[]
+    }
+}
+
+/// A handler as one endpoint sees it.
+pub trait Instance: Send + Sync + 'static {
+    /// Serves one connection to its end.
+    ///
+    /// Runs on the worker that accepted the connection: it must not block. Dropping the future ends the connection.
+    fn serve(self: Arc<Self>, connection: Connection) -> Serving;
+
+    /// Called once, after the instance's last connection has ended.
+    fn stop(&self) {}
+}
+
+/// A connection, ready to be served: accepted, within limits, its handshake done.
+#[derive(Debug)]
+pub struct Connection {
+    /// The bytes, plain to the handler whatever they are on the wire.
+    pub stream: Stream,
+    /// Where it came from and by which endpoint.
+    pub info: Arc<ConnectionInfo>,
+    /// What the instance shares with the gateway for this endpoint.
+    pub context: Arc<Context>,
+    /// Begins when the connection should finish what it does and end.
+    pub drain: Drain,
+}
+
+/// What every connection of an endpoint shares, besides its identity.
+#[derive(Debug)]
+pub struct Context {
+    /// How long it waits for what.
+    pub timeouts: Timeouts,
+    /// Where it is counted.
+    pub metrics: Arc<EndpointMetrics>,
+    /// Where its line goes when it, or one of its requests, has ended.
+    pub access_log: AccessLog,
+}
+
+/// An endpoint's deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The TLS handshake, and the PROXY header before it.
+    pub handshake: Duration,
+    /// A request's head, from its first byte.
+    pub header: Duration,
+    /// Between two reads, or two writes, of a body.
+    pub body: Duration,
+    /// A kept connection without a request; a TCP session without a byte.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a handler could not start for an endpoint.
+#[derive(Debug)]
+pub struct StartError {
+    /// The key in the endpoint's `settings` that is to blame, if one is.
+    pub setting: Option<String>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Whose fault ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client went away, stalled or broke the protocol.
+    Client,
+    /// The upstream did.
+    Upstream,
+    /// We did.
+    Gateway,
+}
+
+/// Why a connection ended other than well.
+#[derive(Debug)]
+pub struct ServeError {
+    /// Whose fault it was.
+    pub side: Side,
+    /// What happened.
+    pub message: String,
+}
+
+impl ServeError {
+    /// An error of one side.
+    pub fn new(side: Side, message: impl fmt::Display) -> Self {
+        Self { side, message: message.to_string() }
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ServeError {}

@@ -1,0 +1,342 @@
+//! Counting without locks: every worker counts in slots of its own, and the admin port sums them at a scrape.
+//!
+//! Owns each metric's name (the [`METRICS`] table), the closed sets of label values, and the counters that the data
+//! path touches. `connection`, `handler` and `upstream` count; `admin` reads.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use thread_local::ThreadLocal;
+
+use crate::identity::{Group, TlsVersion};
+use crate::labels::labels;
+
+/// A counter with one writer: the thread whose slot it lives in. Anyone may read.
+///
+/// One writer means that a plain load and store suffice; no locked instruction is issued.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Takes `n` away; for gauges that one slot raises and another may lower, so a slot alone may wrap
+    /// and only the (wrapping) sum over the slots means something.
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+
+    /// The count so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Counters for a small set of keys that is not known beforehand, such as the pairs of method and status that occur.
+///
+/// Keys are never taken out. When the slots are full the rest counts under `u32::MAX`, so memory is bounded whatever
+/// an upstream answers. One writer, any readers.
+#[derive(Debug)]
+pub struct Tally<const N: usize> {
+    slots: [(AtomicU32, Counter); N], // key + 1, so that 0 means free
+    rest: Counter,
+}
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self { slots: std::array::from_fn(|_| Default::default()), rest: Counter::default() }
+    }
+}
+
+impl<const N: usize> Tally<N> {
+    /// Adds one under `key` (below `u32::MAX`).
+    pub fn count(&self, key: u32) {
+        for (slot, counter) in &self.slots {
+            match slot.load(Relaxed) {
+                0 => slot.store(key + 1, Relaxed),
+                taken if taken == key + 1 => {}
+                _ => continue,
+            }
+            return counter.add(1);
+        }
+        self.rest.add(1);
+    }
+
+    /// Every key seen, with its count; `u32::MAX` stands for what found no slot.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.slots
+            .iter()
+            .filter_map(|(key, counter)| Some((key.load(Relaxed).checked_sub(1)?, counter.get())))
+            .chain(Some((u32::MAX, self.rest.get())).filter(|(_, n)| *n > 0))
+    }
+}
+
+/// Upper bounds of the duration histograms' buckets, in seconds; one more bucket holds what is longer.
+pub const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// A histogram of durations over [`BUCKETS`].
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// Observations by bucket, not cumulative; the last holds what is above every bound.
+    pub buckets: [Counter; BUCKETS.len() + 1],
+    /// The sum of all observations, in nanoseconds.
+    pub sum_nanos: Counter,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
+        self.buckets[bucket].add(1);
+        self.sum_nanos.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+labels! {
+    /// Why a connection was turned away before, or instead of, being served.
+    Rejection {
+        /// The gateway holds as many connections as it may.
+        GatewayFull = "gateway_full",
+        /// The endpoint holds as many connections as it may.
+        EndpointFull = "endpoint_full",
+        /// The client's address is not allowed, or is denied.
+        Address = "address",
+        /// The PROXY header was missing, malformed or late.
+        ProxyHeader = "proxy_header",
+        /// `accept` failed because descriptors or memory ran out.
+        Resources = "resources",
+        /// The connection's task panicked.
+        Panic = "panic",
+    }
+}
+
+labels! {
+    /// Why a TLS handshake failed.
+    HandshakeFailure {
+        /// Plain HTTP arrived at a TLS endpoint.
+        PlainHttp = "plain_http",
+        /// What arrived is not TLS.
+        NotTls = "not_tls",
+        /// The handshake took longer than it may.
+        Timeout = "timeout",
+        /// The client went away.
+        ClientClosed = "client_closed",
+        /// No protocol version in common.
+        Version = "version",
+        /// No cipher suite, group or signature scheme in common.
+        NoCommonAlgorithm = "no_common_algorithm",
+        /// No application protocol in common.
+        Alpn = "alpn",
+        /// The client refused our certificate (its alert says so).
+        ClientRefusedCertificate = "client_refused_certificate",
+        /// The client sent no certificate where one is required.
+        ClientCertificateMissing = "client_certificate_missing",
+        /// The client's certificate does not verify.
+        ClientCertificateInvalid = "client_certificate_invalid",
+        /// The client's certificate is revoked.
+        ClientCertificateRevoked = "client_certificate_revoked",
+        /// The client's certificate verifies but is not on the allow-list.
+        ClientCertificateNotAllowed = "client_certificate_not_allowed",
+        /// The client sent another alert.
+        ClientAlert = "client_alert",
+        /// Anything else that breaks the protocol.
+        Protocol = "protocol",
+    }
+}
+
+labels! {
+    /// A request's method, as a label: the registered ones, and `other`.
+    Method {
+        /// GET.
+        Get = "GET",
+        /// HEAD.
+        Head = "HEAD",
+        /// POST.
+        Post = "POST",
+        /// PUT.
+        Put = "PUT",
+        /// DELETE.
+        Delete = "DELETE",
+        /// CONNECT.
+        Connect = "CONNECT",
+        /// OPTIONS.
+        Options = "OPTIONS",
+        /// TRACE.
+        Trace = "TRACE",
+        /// PATCH.
+        Patch = "PATCH",
+        /// Any other: a client's word never becomes a label.
+        Other = "other",
+    }
+}
+
+impl From<&hyper::Method> for Method {
+    fn from(method: &hyper::Method) -> Self {
+        Self::ALL.iter().copied().find(|m| m.as_str() == method.as_str()).unwrap_or(Self::Other)
+    }
+}
+
+labels! {
+    /// Why the gateway refused a request that it could read enough of to refuse.
+    RequestRefusal {
+        /// The request line or a field breaks the grammar, or could be read in two ways.
+        Malformed = "malformed",
+        /// The message's length could be read in two ways (RFC 9112, section 6.3).
+        Framing = "framing",
+        /// The head is larger, or has more fields, than allowed.
+        HeadTooLarge = "head_too_large",
+        /// The target is longer than allowed.
+        TargetTooLong = "target_too_long",
+        /// The head did not arrive in time.
+        HeadTimeout = "head_timeout",
+        /// The body did not arrive in time.
+        BodyTimeout = "body_timeout",
+        /// `Host` is missing, repeated or malformed.
+        Host = "host",
+        /// A transfer coding other than `chunked`.
+        TransferCoding = "transfer_coding",
+        /// An HTTP version that the gateway does not speak.
+        Version = "version",
+        /// A chunk breaks the grammar.
+        Chunk = "chunk",
+    }
+}
+
+/// A worker's counters for one endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointCounters {
+    /// `portcullis_connections_accepted_total`
+    pub accepted: Counter,
+    /// `portcullis_connections_active`
+    pub active: Counter,
+    /// `portcullis_connections_rejected_total`, by [`Rejection`].
+    pub rejected: [Counter; Rejection::ALL.len()],
+    /// `portcullis_tls_handshakes_total`, by [`handshake_key`].
+    pub handshakes: Tally<32>,
+    /// `portcullis_tls_handshake_failures_total`, by [`HandshakeFailure`].
+    pub handshake_failures: [Counter; HandshakeFailure::ALL.len()],
+    /// `portcullis_tls_handshake_duration_seconds`
+    pub handshake_seconds: Histogram,
+    /// `portcullis_tls_unknown_server_names_total`: the first chain was served for want of a better one.
+    pub unknown_server_names: Counter,
+    /// `portcullis_http_requests_total`, by [`request_key`].
+    pub requests: Tally<64>,
+    /// `portcullis_http_request_duration_seconds`
+    pub request_seconds: Histogram,
+    /// `portcullis_http_requests_refused_total`, by [`RequestRefusal`].
+    pub requests_refused: [Counter; RequestRefusal::ALL.len()],
+    /// `portcullis_received_bytes_total`: what clients sent, as it came over the wire.
+    pub received_bytes: Counter,
+    /// `portcullis_sent_bytes_total`: what clients were sent, as it went over the wire.
+    pub sent_bytes: Counter,
+}
+
+/// The key of a handshake in [`EndpointCounters::handshakes`].
+#[must_use]
+pub fn handshake_key(version: TlsVersion, group: Group, resumed: bool) -> u32 {
+    (version as u32) << 16 | (group as u32) << 8 | u32::from(resumed)
+}
+
+/// The key of a request in [`EndpointCounters::requests`].
+#[must_use]
+pub fn request_key(method: Method, status: u16) -> u32 {
+    (method as u32) << 16 | u32::from(status)
+}
+
+/// An endpoint's counters: a slot per worker.
+#[derive(Debug, Default)]
+pub struct EndpointMetrics {
+    slots: ThreadLocal<EndpointCounters>,
+}
+
+impl EndpointMetrics {
+    /// This worker's slot.
+    pub fn here(&self) -> &EndpointCounters {
+        self.slots.get_or_default()
+    }
+
+    /// The sum over all workers of whatever `read` picks.
+    pub fn sum(&self, read: impl Fn(&EndpointCounters) -> u64) -> u64 {
+        self.slots.iter().map(read).fold(0, u64::wrapping_add)
+    }
+
+    /// Every worker's slot.
+    pub fn slots(&self) -> impl Iterator<Item = &EndpointCounters> {
+        self.slots.iter()
+    }
+
+    /// Counts a connection that was turned away.
+    pub fn reject(&self, reason: Rejection) {
+        self.here().rejected[reason as usize].add(1);
+    }
+}
+
+labels! {
+    /// Why an exchange with an upstream server failed.
+    UpstreamFailure {
+        /// The connection was refused or could not be routed.
+        Connect = "connect",
+        /// No connection within the `connect` deadline.
+        ConnectTimeout = "connect_timeout",
+        /// The server closed or reset the connection before it answered.
+        Closed = "closed",
+        /// No response within the `response` deadline.
+        ResponseTimeout = "response_timeout",
+        /// What came back is not HTTP, or breaks its rules.
+        Protocol = "protocol",
+        /// The response broke off within its body.
+        Truncated = "truncated",
+        /// The body stood still for longer than the `body` deadline.
+        BodyTimeout = "body_timeout",
+    }
+}
+
+/// A worker's counters for one server of an upstream.
+#[derive(Debug, Default)]
+pub struct ServerCounters {
+    /// `portcullis_upstream_requests_total`: exchanges begun (requests, or TCP sessions).
+    pub requests: Counter,
+    /// `portcullis_upstream_responses_total`, by status code.
+    pub responses: Tally<32>,
+    /// `portcullis_upstream_connects_total`: connections opened.
+    pub connects: Counter,
+    /// `portcullis_upstream_connections_active`: connections open, idle ones too.
+    pub active: Counter,
+    /// `portcullis_upstream_failures_total`, by [`UpstreamFailure`].
+    pub failures: [Counter; UpstreamFailure::ALL.len()],
+    /// `portcullis_upstream_response_duration_seconds`: from the request's first byte to the response's head.
+    pub response_seconds: Histogram,
+}
+
+/// The counters of one server of an upstream: a slot per worker.
+#[derive(Debug, Default)]
+pub struct ServerMetrics {
+    slots: ThreadLocal<ServerCounters>,
+}
+
+impl ServerMetrics {
+    /// This worker's slot.
+    pub fn here(&self) -> &ServerCounters {
+        self.slots.get_or_default()
+    }
+
+    /// The sum over all workers of whatever `read` picks.
+    pub fn sum(&self, read: impl Fn(&ServerCounters) -> u64) -> u64 {
+        self.slots.iter().map(read).fold(0, u64::wrapping_add)
+    }
+
+    /// Every worker's slot.
+    pub fn slots(&self) -> impl Iterator<Item = &ServerCounters> {
+        self.slots.iter()
+    }
+
+    /// Counts a failed exchange.
+    pub fn fail(&self, reason: UpstreamFailure) {
+        self.here().failures[reason as usize].add(1);
+    }
+}
