@@ -11,6 +11,7 @@ pub mod identity;
 mod labels;
 pub mod metrics;
 pub mod plan;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod stream;
 pub mod upstream;
