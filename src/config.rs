@@ -10,8 +10,12 @@
 mod document;
 mod nearest;
 mod problem;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod shape;
+#[cfg(test)]
+mod shipped;
 mod source;
 
 use std::collections::BTreeMap;

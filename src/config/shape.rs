@@ -12,6 +12,10 @@ use super::document::{Document, Span};
 use super::nearest::nearest;
 use super::problem::{Problem, dotted, shown};
 
+/// How deep tables and lists may nest. The schema needs 7; the rest is for `settings`. Whoever takes the configuration
+/// apart after this does so by recursion, and the parser alone would let thousands of levels through.
+const DEEPEST: usize = 32;
+
 /// Everything in the file that is not as the schema has it, in no particular order.
 pub(super) fn check(document: &Document<'_>, schema: &Value) -> Vec<Problem> {
     let mut walk = Walk { document, definitions: &schema["$defs"], path: Vec::new(), problems: Vec::new() };
@@ -19,7 +23,7 @@ pub(super) fn check(document: &Document<'_>, schema: &Value) -> Vec<Problem> {
     walk.problems
 }
 
-/// The walk: where it is, and what it has found. It is as deep as the file, and the parser bounds that.
+/// The walk: where it is, and what it has found.
 struct Walk<'a> {
     document: &'a Document<'a>,
     definitions: &'a Value,
@@ -29,6 +33,9 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn value(&mut self, schema: &'a Value, value: &Spanned<DeValue<'_>>) {
+        if self.path.len() > DEEPEST {
+            return self.push(&value.span(), format!("nested more than {DEEPEST} levels deep"), None);
+        }
         let schema = self.resolved(schema);
         if let Some(variants) = schema["oneOf"].as_array() {
             return if variants.iter().all(|variant| variant["const"].is_string()) {
@@ -253,5 +260,193 @@ fn one_of(words: &[&str]) -> String {
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => quoted.concat(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::{Source, json_schema};
+    use super::*;
+
+    /// Every problem with a text, a line each, without the file's name.
+    fn problems(text: &str) -> Vec<String> {
+        let problems = Source::new("a.toml", text).parse().err().unwrap_or_default();
+        problems.iter().map(|problem| problem.to_string().replacen("a.toml:", "", 1)).collect()
+    }
+
+    #[test]
+    fn every_fault_is_reported_in_one_go_with_its_place() {
+        let text = "\
+[gateway]
+workers = \"4\"
+drain_timout = \"30s\"
+
+[endpoints.internet]
+lisen = \"0.0.0.0:443\"
+class = \"publik\"
+timeouts = \"5s\"
+
+[[endpoints.internet.tls.certificates]]
+chain = 7
+
+[handlers.site]
+type = \"http_proxy\"
+";
+        assert_eq!(
+            problems(text),
+            [
+                "2:11: gateway.workers: expected a whole number, found text in quotes; take off the quotes: 4",
+                "3:1: gateway.drain_timout: unknown key; did you mean \"drain_timeout\"?",
+                "5:1: endpoints.internet.listen: missing; add listen = \"…\"",
+                "5:1: endpoints.internet.handler: missing; add handler = \"…\"",
+                "6:1: endpoints.internet.lisen: unknown key; did you mean \"listen\"?",
+                "7:9: endpoints.internet.class: \"publik\" is not \"public\" or \"internal\"; did you mean \"public\"?",
+                "8:12: endpoints.internet.timeouts: expected a table, found text in quotes",
+                "10:1: endpoints.internet.tls.certificates.0.key: missing; add key = \"…\"",
+                "11:9: endpoints.internet.tls.certificates.0.chain: expected text in quotes, found a whole number; put it in quotes: \"7\"",
+                "14:8: handlers.site.type: \"http_proxy\" is not \"http-proxy\", \"tcp-proxy\", \"respond\" or \"echo\"; did you mean \"http-proxy\"?",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_in_a_handler_is_refused_with_its_place() {
+        assert_eq!(
+            problems("[handlers.site]\ntype = \"http-proxy\"\nupstrem = \"app\"\n"),
+            ["3:1: handlers.site.upstrem: unknown key; did you mean \"upstream\"?"]
+        );
+        assert_eq!(
+            problems("[handlers.a]\ntype = \"echo\"\nbody = \"x\"\n"),
+            ["3:1: handlers.a.body: unknown key; known keys: type"]
+        );
+        assert_eq!(
+            problems("[handlers.a]\ntype = \"tcp-proxy\"\nupstream = \"x\"\nproxy_protocol = \"V2\"\n"),
+            ["4:18: handlers.a.proxy_protocol: \"V2\" is not \"v1\" or \"v2\"; did you mean \"v2\"?"]
+        );
+    }
+
+    #[test]
+    fn serde_too_refuses_an_unknown_key_in_every_handler() {
+        for kind in ["http-proxy", "tcp-proxy", "respond", "echo"] {
+            let text = format!("[handlers.a]\ntype = {kind:?}\nupstream = \"x\"\nsurplus = 1\n");
+            assert!(toml::from_str::<super::super::Config>(&text).is_err(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_handler_without_a_type_is_told_the_types() {
+        assert_eq!(
+            problems("[handlers.site]\nupstream = \"app\"\n"),
+            ["1:1: handlers.site.type: missing; add type = \"http-proxy\", \"tcp-proxy\", \"respond\" or \"echo\""]
+        );
+        assert_eq!(
+            problems("[handlers.site]\ntype = 1\n"),
+            ["2:8: handlers.site.type: expected text in quotes, found a whole number; put it in quotes: \"1\""]
+        );
+        assert_eq!(problems("handlers.site = 1\n"), ["1:17: handlers.site: expected a table, found a whole number"]);
+    }
+
+    #[test]
+    fn a_key_unlike_all_known_ones_is_told_the_known_ones() {
+        assert_eq!(
+            problems("[log]\ncolour = true\n"),
+            ["2:1: log.colour: unknown key; known keys: access, format, level"]
+        );
+    }
+
+    #[test]
+    fn one_text_or_several_is_neither_number_nor_list_of_numbers() {
+        let with = |listen: &str| problems(&format!("[endpoints.a]\nhandler = \"h\"\nlisten = {listen}\n"));
+        assert!(with("\"127.0.0.1:80\"").is_empty() && with("[\"127.0.0.1:80\"]").is_empty());
+        assert_eq!(
+            with("80"),
+            [
+                "3:10: endpoints.a.listen: expected text in quotes or a list, found a whole number; put it in quotes: \"80\""
+            ]
+        );
+        assert_eq!(
+            with("[\"127.0.0.1:80\", 81]"),
+            ["3:27: endpoints.a.listen.1: expected text in quotes, found a whole number; put it in quotes: \"81\""]
+        );
+    }
+
+    #[test]
+    fn brackets_too_many_or_too_few_are_told_from_each_other() {
+        assert_eq!(
+            problems("[[gateway]]\nworkers = 1\n"),
+            ["1:1: gateway: expected a table, found a list; write it once, in single brackets: [gateway]"]
+        );
+        assert_eq!(
+            problems("[audit.waivers]\nrule = \"sig-sha1\"\n"),
+            ["1:1: audit.waivers: expected a list, found a table; double the brackets: [[audit.waivers]]"]
+        );
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_told_the_range() {
+        assert_eq!(
+            problems("[handlers.a]\ntype = \"respond\"\nstatus = 70_000\n"),
+            ["3:10: handlers.a.status: 70_000 is out of range; write a whole number from 0 to 65535"]
+        );
+        assert!(problems("[gateway]\nworkers = -1\n")[0].contains("out of range"));
+        assert!(
+            problems("[endpoints.a]\nlisten = \"\"\nhandler = \"\"\nsettings.x = 1e999\n")[0].contains("out of range")
+        );
+    }
+
+    #[test]
+    fn settings_may_hold_anything_that_toml_can_say() {
+        let settings = "{ a = 1, b = [1.5, \"x\", { c = 2026-11-21 }], d = inf, e = 0xFF, f = true }";
+        let text = format!("[endpoints.a]\nlisten = \"\"\nhandler = \"\"\nsettings = {settings}\n");
+        assert_eq!(problems(&text), [""; 0]);
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused() {
+        let text = format!(
+            "[endpoints.a]\nlisten = \"\"\nhandler = \"\"\nsettings.a = {}1{}\n",
+            "[".repeat(60),
+            "]".repeat(60)
+        );
+        assert!(problems(&text)[0].contains("nested more than 32 levels deep"));
+    }
+
+    #[test]
+    fn the_walk_knows_every_word_of_the_schema() {
+        const KNOWN: [&str; 16] = [
+            "$defs",
+            "$ref",
+            "$schema",
+            "additionalProperties",
+            "anyOf",
+            "const",
+            "default",
+            "description",
+            "format",
+            "items",
+            "maximum",
+            "minimum",
+            "oneOf",
+            "properties",
+            "required",
+            "title",
+        ];
+        fn words<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
+            for (word, below) in schema.as_object().into_iter().flatten() {
+                found.push(word);
+                match word.as_str() {
+                    "properties" | "$defs" => below.as_object().unwrap().values().for_each(|one| words(one, found)),
+                    "oneOf" | "anyOf" => below.as_array().unwrap().iter().for_each(|one| words(one, found)),
+                    "items" | "additionalProperties" => words(below, found),
+                    _ => {}
+                }
+            }
+        }
+        let (schema, mut found) = (json_schema(), Vec::new());
+        words(&schema, &mut found);
+        for word in found {
+            assert!(word == "type" || KNOWN.contains(&word), "{word} is not checked");
+        }
     }
 }

@@ -31,6 +31,12 @@ impl Source {
         Self { file: name.into(), directory: PathBuf::new(), text: text.into() }
     }
 
+    /// The embedded demo. Its TLS endpoint lists no certificate: whoever runs it passes one beside the configuration.
+    #[must_use]
+    pub fn demo() -> Self {
+        Self::new("demo.toml", include_str!("../../config/demo.toml"))
+    }
+
     /// Reads a file of at most 1 MiB of UTF-8.
     ///
     /// # Errors
@@ -129,4 +135,115 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, (String, Option<&'static str>)> 
         return Err((format!("is larger than {LARGEST} bytes"), Some("name a configuration file")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FULL: &str = include_str!("../../config/full.toml");
+
+    /// A directory of one test's own, removed with it.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(test: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("portcullis-{test}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn file(&self, bytes: &[u8]) -> PathBuf {
+            let path = self.0.join("gateway.toml");
+            fs::write(&path, bytes).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_and_its_paths_start_from_its_directory() {
+        let directory = Directory::new("read");
+        let source = Source::read(&directory.file(b"[gateway]\nworkers = 3\n")).unwrap();
+        assert_eq!(source.directory(), directory.0);
+        assert_eq!(source.parse().unwrap().gateway.workers, 3);
+    }
+
+    #[test]
+    fn what_is_no_configuration_file_is_refused_by_name() {
+        let directory = Directory::new("refused");
+        let missing = Source::read(&directory.0.join("none.toml")).unwrap_err().to_string();
+        assert!(missing.contains("none.toml: cannot read the configuration: No such file"), "{missing}");
+        assert!(Source::read(&directory.0).unwrap_err().message.contains("is a directory"));
+        assert!(Source::read(Path::new("/dev/null")).unwrap_err().message.contains("is not a regular file"));
+        let large = directory.file(&vec![b'#'; 1024 * 1024 + 1]);
+        assert!(Source::read(&large).unwrap_err().message.contains("is larger than 1048576 bytes"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf_8_is_refused_with_the_place() {
+        let directory = Directory::new("utf8");
+        let problem = Source::read(&directory.file(b"# one\n# \xc3\xa4 \xff\n")).unwrap_err();
+        let place = problem.place.unwrap();
+        assert_eq!((place.line, place.column), (2, 5));
+        assert!(place.file.ends_with("gateway.toml"));
+    }
+
+    #[test]
+    fn nesting_as_deep_as_the_parser_lets_through_is_refused() {
+        let key = ["a"; 78].join(".");
+        let text = format!("[handlers.{key}]\n{key} = {}1{}", format!("{{{key} = ").repeat(78), "}".repeat(78));
+        assert!(Source::new("a.toml", &text).parse().is_err());
+        let text = text.replace("handlers", "endpoints.a.settings");
+        assert!(Source::new("a.toml", &text).parse().is_err());
+    }
+
+    /// What a slip of a person, or of a disk, does to a file.
+    fn mutated(text: &str, kind: u8, at: usize, with: &str) -> String {
+        let lines: Vec<&str> = text.lines().collect();
+        let line = at % lines.len();
+        let mut changed: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        match kind {
+            0 => drop(changed.remove(line)),
+            1 => changed.insert(line, with.into()),
+            2 => changed.insert(line, lines[at / lines.len() % lines.len()].into()),
+            3 => changed[line] = lines[line].split('=').next().unwrap_or("").to_owned() + "= " + with,
+            4 => changed[line] = with.to_owned() + lines[line],
+            _ => changed[line] = lines[line].replace('"', with),
+        }
+        changed.join("\n")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn a_file_whose_shape_is_right_always_deserializes(
+            slips in prop::collection::vec((0..6_u8, any::<usize>(), prop_oneof![
+                "[a-z_]{1,8} = (1|-1|9223372036854775807|1e999|nan|true|\"x\"|\\[\\]|\\{\\}|2026-11-21|0x1F)",
+                "(1|-1|70000|99999999999999999999|1.5|1e999|true|\"x\"|\"\"|\\[\\]|\\[1, \"x\"\\]|\\{ a = 1 \\}|07:32:00)",
+                "\\[\\[?[a-z.]{1,12}\\]?\\]",
+                "\\PC{0,6}",
+            ]), 1..4),
+        ) {
+            let text = slips.iter().fold(FULL.to_owned(), |text, (kind, at, with)| mutated(&text, *kind, *at, with));
+            let source = Source::new("a.toml", &text);
+            if let Ok(document) = Document::parse(&source.file, &text)
+                && shape::check(&document, &json_schema()).is_empty()
+            {
+                let read = toml::from_str::<Config>(&text);
+                prop_assert!(read.is_ok(), "{}", read.unwrap_err());
+            }
+            let problems = source.parse().err().unwrap_or_default();
+            prop_assert!(problems.iter().all(|problem| problem.place.is_some() && problem.to_string().lines().count() == 1));
+        }
+    }
 }
