@@ -7,11 +7,27 @@
 //! Words such as durations and addresses stay text here. `plan` reads them, so that one run can report everything that
 //! is wrong with a file, each with its line and column.
 
+mod document;
+mod nearest;
+mod problem;
+#[cfg(test)]
+mod reference;
+mod schema;
+mod shape;
+#[cfg(test)]
+mod shipped;
+mod source;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use nearest::nearest;
+pub use problem::{Place, Problem, Problems};
+pub use schema::json_schema;
+pub use source::Source;
 
 /// A configuration file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

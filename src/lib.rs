@@ -14,4 +14,5 @@ pub mod plan;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod stream;
+pub mod units;
 pub mod upstream;
