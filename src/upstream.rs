@@ -1,23 +1,46 @@
 //! Groups of servers that handlers pass requests and sessions on to.
 //!
 //! Owns the choice of a server, dialling with a deadline, and each worker's pool of kept connections. Made by `plan`;
-//! used by `handler/http_proxy` and `handler/tcp_proxy`.
+//! used by `handler/http_proxy` (see `exchange`: one request, one answer) and `handler/tcp_proxy` (which dials).
 
+mod dial;
+mod exchange;
+mod link;
+mod pool;
+mod progress;
+mod request_body;
+mod response_body;
+mod tunnel;
+
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thread_local::ThreadLocal;
+
+pub use self::dial::{DialError, Open};
+pub use self::exchange::{Answer, ExchangeError, Failure};
+use self::pool::Pool;
+pub use self::request_body::{BoxError, Outgoing};
+pub use self::response_body::ResponseBody;
+pub use self::tunnel::Tunnel;
 use crate::metrics::ServerMetrics;
 
 /// A group of servers, ready to use.
+///
+/// One value serves all workers; what changes (whose turn it is, which connections are kept) lives in a slot of each
+/// worker's own, so nothing here takes a lock.
 #[derive(Debug)]
 pub struct Upstream {
     /// Its key in the configuration.
     pub name: Arc<str>,
-    /// The servers, in the order written.
-    pub servers: Vec<Server>,
+    /// The servers, in the order written; at least one.
+    pub servers: Vec<Arc<Server>>,
     /// Deadlines.
     pub timeouts: UpstreamTimeouts,
+    /// How many times this worker has picked a server.
+    turns: ThreadLocal<Cell<usize>>,
 }
 
 /// One server of a group.
@@ -29,6 +52,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Where it is counted.
     pub metrics: Arc<ServerMetrics>,
+    /// Connections that wait for a request, by worker.
+    pool: Pool,
 }
 
 /// An upstream's deadlines.
@@ -42,4 +67,62 @@ pub struct UpstreamTimeouts {
     pub body: Duration,
     /// A kept connection without a request.
     pub idle: Duration,
+}
+
+impl Upstream {
+    /// A group of `servers`, none of them dialled yet.
+    #[must_use]
+    pub fn new(name: &str, servers: Vec<Server>, timeouts: UpstreamTimeouts) -> Self {
+        let servers = servers.into_iter().map(Arc::new).collect();
+        Self { name: name.into(), servers, timeouts, turns: ThreadLocal::new() }
+    }
+
+    /// The server whose turn it is on this worker, then every other one once, in order: round robin, and whom to try
+    /// next where one cannot be reached.
+    pub fn pick(&self) -> impl Iterator<Item = &Arc<Server>> {
+        let turn = self.turns.get_or_default();
+        let first = turn.get() % self.servers.len().max(1);
+        turn.set(first + 1);
+        let (before, from) = self.servers.split_at(first);
+        from.iter().chain(before)
+    }
+
+    /// Closes this worker's kept connections that waited longer than the `idle` deadline or that their server closed.
+    /// Each worker calls it about once a second.
+    pub fn sweep(&self) {
+        for server in &self.servers {
+            server.pool.sweep(self.timeouts.idle);
+        }
+    }
+
+    /// Closes all of this worker's kept connections. Each worker calls it before its runtime ends, since a connection
+    /// belongs to the runtime that opened it.
+    pub fn close_idle(&self) {
+        for server in &self.servers {
+            server.pool.clear();
+        }
+    }
+}
+
+impl Server {
+    /// A server at `address`, under the `name` that the configuration gives it.
+    #[must_use]
+    pub fn new(name: &str, address: SocketAddr) -> Self {
+        Self { name: name.into(), address, metrics: Arc::default(), pool: Pool::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_take_turns_and_each_is_offered_once() {
+        let server = |port| Server::new(&format!("127.0.0.1:{port}"), SocketAddr::from(([127, 0, 0, 1], port)));
+        let second = Duration::from_secs(1);
+        let timeouts = UpstreamTimeouts { connect: second, response: second, body: second, idle: second };
+        let upstream = Upstream::new("app", vec![server(1), server(2), server(3)], timeouts);
+        let ports = || upstream.pick().map(|s| s.address.port()).collect::<Vec<_>>();
+        assert_eq!([ports(), ports(), ports(), ports()], [vec![1, 2, 3], vec![2, 3, 1], vec![3, 1, 2], vec![1, 2, 3]]);
+    }
 }
