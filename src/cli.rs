@@ -22,7 +22,8 @@ use report::Terminal;
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Cli::parse().into_command();
-    let mut out = io::stdout().lock();
+    // Not locked: while a command runs, others write here too, such as the access log.
+    let mut out = io::stdout();
     let done = dispatch(command, &mut out).and_then(|status| out.flush().map(|()| status));
     match done {
         Ok(status) => status,
