@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 /// What goes wrong is a sentence for the person who runs the benchmark.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -94,17 +94,17 @@ async fn run(mode: Mode) -> Result<()> {
 
 /// Whoever started this process and speaks with it over standard input and output.
 struct Caller {
-    lines: UnboundedReceiver<String>,
+    lines: Receiver<String>,
 }
 
 impl Caller {
     /// Reads standard input on a thread of its own, since reading it would hold the runtime up. The thread ends with
-    /// standard input or with the process; a caller sends two lines at most, so the queue stays short.
+    /// standard input or with the process.
     fn new() -> Self {
-        let (line, lines) = unbounded_channel();
+        let (line, lines) = channel(1);
         std::thread::spawn(move || {
             for text in std::io::stdin().lines().map_while(std::result::Result::ok) {
-                if line.send(text).is_err() {
+                if line.blocking_send(text).is_err() {
                     return;
                 }
             }
@@ -112,7 +112,7 @@ impl Caller {
         Self { lines }
     }
 
-    /// Says `what` and waits for a line.
+    /// Says that the gateway is warm, and waits for a line.
     async fn wait_for_go(&mut self) -> Result<()> {
         say("ready")?;
         self.lines.recv().await.map(drop).ok_or_else(|| "standard input ended before the word to begin".into())

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore};
 use serde::Serialize;
 use tokio::net::TcpStream;
@@ -23,10 +24,10 @@ const SERVER_NAME: &str = "localhost";
 
 /// A client configuration that believes the certificates in `ca` alone.
 pub(crate) fn client_config(ca: &Path, alpn: &str) -> Result<ClientConfig> {
-    let pem = std::fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
+    let unreadable = |error| format!("{}: {error}", ca.display());
     let mut roots = RootCertStore::empty();
-    for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
-        roots.add(certificate?)?;
+    for certificate in CertificateDer::pem_file_iter(ca).map_err(unreadable)? {
+        roots.add(certificate.map_err(unreadable)?)?;
     }
     let mut config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_root_certificates(roots)
