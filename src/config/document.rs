@@ -9,7 +9,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Place, Problem};
+use super::problem::{Place, Problem, shown};
 
 /// A key's or value's place in the text, in bytes.
 pub(super) type Span = Range<usize>;
@@ -33,12 +33,13 @@ impl<'a> Document<'a> {
         let lines = line_starts(text);
         match DeTable::parse(text) {
             Ok(root) => Ok(Self { file, text, lines, root }),
-            Err(error) => Err(Problem {
-                place: Some(place(file, text, &lines, error.span().map_or(0, |span| span.start))),
-                item: String::new(),
-                message: format!("not TOML: {}", error.message()),
-                remedy: None,
-            }),
+            Err(error) => {
+                let place = place(file, text, &lines, error.span().map_or(0, |span| span.start));
+                let line = text.lines().nth(place.line - 1).filter(|_| error.message().starts_with("invalid"));
+                let remedy = line.and_then(quotes_missing);
+                let message = format!("not TOML: {}", error.message());
+                Err(Problem { place: Some(place), item: String::new(), message, remedy })
+            }
         }
     }
 
@@ -75,6 +76,14 @@ impl<'a> Document<'a> {
         }
         self.place(&value.span())
     }
+}
+
+/// The commonest fault of all, text without quotes, which the parser takes for a number or a date.
+fn quotes_missing(line: &str) -> Option<String> {
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next().unwrap_or("").trim();
+    let text = value.starts_with(|first: char| !"'\"[{+-.".contains(first));
+    text.then(|| format!("text stands in quotes: {} = {}", shown(key.trim(), ""), shown(value, "\"")))
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
@@ -142,6 +151,16 @@ chain = \"a\"
         assert!(fault.message.starts_with("not TOML: "), "{}", fault.message);
         let twice = Document::parse(&file, "[gateway]\nworkers = 1\nworkers = 2").err().unwrap();
         assert_eq!((twice.message.as_str(), twice.place.unwrap().line), ("not TOML: duplicate key", 3));
+    }
+
+    #[test]
+    fn text_without_quotes_is_told_to_get_some() {
+        let file: Arc<str> = "a.toml".into();
+        let fault = Document::parse(&file, "[admin]\nlisten = 127.0.0.1:80 # here").err().unwrap();
+        assert_eq!(fault.remedy.unwrap(), "text stands in quotes: listen = \"127.0.0.1:80\"");
+        assert_eq!(fault.place.unwrap().line, 2);
+        assert_eq!(Document::parse(&file, "[admin]\nlisten = \"x").err().unwrap().remedy, None);
+        assert_eq!(Document::parse(&file, "a = 1\na = 2").err().unwrap().remedy, None);
     }
 
     #[test]

@@ -102,9 +102,12 @@ impl Problems {
     }
 }
 
-/// Sorts by line and column; equal places stay in the order found.
+/// Sorts by line and column, and what has no place last; equal places stay in the order found.
 pub(super) fn sort(problems: &mut [Problem]) {
-    problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
+    problems.sort_by_key(|problem| match &problem.place {
+        Some(place) => (place.line, place.column),
+        None => (usize::MAX, 0),
+    });
 }
 
 /// A path as TOML writes it: keys with dots between them, in quotes where a key is not bare.

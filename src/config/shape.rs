@@ -10,17 +10,26 @@ use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use super::document::{Document, Span};
 use super::nearest::nearest;
-use super::problem::{Problem, dotted, shown};
+use super::problem::{Problem, dotted, shown, sort};
 
 /// How deep tables and lists may nest. The schema needs 7; the rest is for `settings`. Whoever takes the configuration
 /// apart after this does so by recursion, and the parser alone would let thousands of levels through.
 const DEEPEST: usize = 32;
 
-/// Everything in the file that is not as the schema has it, in no particular order.
+/// How many problems are told one by one: a file with more of them is some other file.
+const MOST: usize = 200;
+
+/// Everything in the file that is not as the schema has it, in the order of the file.
 pub(super) fn check(document: &Document<'_>, schema: &Value) -> Vec<Problem> {
-    let mut walk = Walk { document, definitions: &schema["$defs"], path: Vec::new(), problems: Vec::new() };
+    let mut walk = Walk { document, definitions: &schema["$defs"], path: Vec::new(), problems: Vec::new(), more: 0 };
     walk.table(schema, document.root.get_ref(), &(0..0));
-    walk.problems
+    let Walk { mut problems, more, .. } = walk;
+    sort(&mut problems);
+    if more > 0 {
+        let message = format!("{more} more problems are not shown");
+        problems.push(Problem { place: None, item: String::new(), message, remedy: None });
+    }
+    problems
 }
 
 /// The walk: where it is, and what it has found.
@@ -29,6 +38,8 @@ struct Walk<'a> {
     definitions: &'a Value,
     path: Vec<String>,
     problems: Vec<Problem>,
+    /// How many were found beyond [`MOST`].
+    more: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -167,6 +178,10 @@ impl<'a> Walk<'a> {
     }
 
     fn push(&mut self, span: &Span, message: String, remedy: Option<String>) {
+        if self.problems.len() == MOST {
+            self.more += 1;
+            return;
+        }
         let place = Some(self.document.place(span));
         self.problems.push(Problem { place, item: dotted(&self.path), message, remedy });
     }
@@ -410,6 +425,14 @@ type = \"http_proxy\"
             "]".repeat(60)
         );
         assert!(problems(&text)[0].contains("nested more than 32 levels deep"));
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_throughout_is_told_so_and_soon() {
+        let keys: Vec<String> = (0..50_000).map(|key| format!("k{key} = 1")).collect();
+        let problems = problems(&format!("log = {{ {} }}\n", keys.join(", ")));
+        assert_eq!(problems.len(), 201);
+        assert_eq!(problems[200], "49800 more problems are not shown");
     }
 
     #[test]
