@@ -47,7 +47,7 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads where to listen: "127.0.0.1:8080", "0.0.0.0:443" or "[::]:443". Port 0 lets the system choose.
+/// Reads where to listen: `127.0.0.1:8080`, `0.0.0.0:443` or `[::]:443`. Port 0 lets the system choose.
 ///
 /// # Errors
 /// A sentence, where the text is no address with a port. Host names are none: what they mean can change.
@@ -80,7 +80,7 @@ pub enum ServerAddress {
     },
 }
 
-/// Reads a server's address: "10.0.0.5:3000", "[2001:db8::5]:3000" or "app.example.com:3000".
+/// Reads a server's address: `10.0.0.5:3000`, `[2001:db8::5]:3000` or `app.example.com:3000`.
 ///
 /// # Errors
 /// A sentence, where host or port is missing or cannot be one. Port 0 cannot be dialled.
