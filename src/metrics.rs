@@ -204,6 +204,8 @@ labels! {
         Version = "version",
         /// A chunk breaks the grammar.
         Chunk = "chunk",
+        /// A method that the gateway does not implement.
+        Method = "method",
     }
 }
 

@@ -4,7 +4,30 @@
 //! drain, counting and the access log. `http_proxy` and `respond` are services on it, and so is what a library user
 //! brings.
 
+mod answer;
+mod authority;
+mod body;
+mod chunked;
+mod deadline;
+mod exchange;
+mod fault;
+mod field;
+mod gate;
+mod guard;
+mod head;
+mod http1;
+mod http2;
+mod patient;
+mod scan;
+mod serve;
+mod tower;
+mod trailers;
+
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -12,13 +35,13 @@ use bytes::Bytes;
 use hyper::body::Body;
 use hyper::{Request, Response};
 
-use crate::identity::ConnectionInfo;
+pub use self::body::RequestBody;
+pub use self::tower::TowerService;
+use crate::handler::{Connection, Handler, Instance, Serving, Settings, StartError};
+use crate::identity::{ConnectionInfo, Endpoint};
 
 /// Any error of a body; it aborts the message (RFC 9112, section 8; RFC 9113, section 8.1.1), it never shortens it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
-pub type RequestBody = hyper::body::Incoming;
 
 /// Something that answers requests.
 pub trait HttpService: Send + Sync + 'static {
@@ -51,6 +74,68 @@ impl<B> From<Response<B>> for Reply<B> {
         Self { response, upstream: None, error: None }
     }
 }
+
+/// An [`HttpService`] as one endpoint's instance.
+#[derive(Debug)]
+pub struct HttpInstance<S>(Arc<S>);
+
+impl<S: HttpService> HttpInstance<S> {
+    /// Serves HTTP with `service`.
+    pub fn new(service: S) -> Self {
+        Self(Arc::new(service))
+    }
+}
+
+impl<S: HttpService> Instance for HttpInstance<S> {
+    fn serve(self: Arc<Self>, connection: Connection) -> Serving {
+        Box::pin(serve::serve(self.0.clone(), connection))
+    }
+}
+
+/// A handler made of a function that makes each endpoint's service.
+///
+/// With [`TowerService`], that is all it takes to serve a tower or hyper service behind many endpoints.
+#[derive(Clone, Copy)]
+pub struct HttpHandler<F>(F);
+
+impl<F, S> HttpHandler<F>
+where
+    F: Fn(&Arc<Endpoint>, &Settings) -> Result<S, StartError> + Send + Sync + 'static,
+    S: HttpService,
+{
+    /// Calls `start` once for each endpoint, with the endpoint's settings.
+    pub fn new(start: F) -> Self {
+        Self(start)
+    }
+}
+
+impl<F> fmt::Debug for HttpHandler<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpHandler")
+    }
+}
+
+impl<F, S> Handler for HttpHandler<F>
+where
+    F: Fn(&Arc<Endpoint>, &Settings) -> Result<S, StartError> + Send + Sync + 'static,
+    S: HttpService,
+{
+    fn start(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
+        Ok(Arc::new(HttpInstance::new((self.0)(endpoint, settings)?)))
+    }
+
+    fn protocols(&self) -> &'static [&'static str] {
+        PROTOCOLS
+    }
+}
+
+/// What the engine speaks, for [`Handler::protocols`]: most preferred first.
+pub const PROTOCOLS: &[&str] = &["h2", "http/1.1"];
+
+/// The method of the request that the guard puts in a refused one's place. No client can send it.
+const REFUSED_METHOD: &[u8] = b"GATE-REFUSED";
+/// That request.
+const REFUSED_REQUEST: &[u8] = b"GATE-REFUSED / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
 
 /// For bodies that cannot fail.
 pub fn never(error: Infallible) -> BoxError {

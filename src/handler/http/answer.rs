@@ -1,0 +1,86 @@
+//! From a request to its answer: what hyper calls for each request.
+//!
+//! Owns the path from hyper through the service and back, in both versions, with the exchange around it. Called by
+//! `http1` and `http2`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode, Version};
+
+use super::exchange::{Answer, Exchange, Halves, Tracked};
+use super::fault::Fault;
+use super::gate::{Gate, Switching};
+use super::http2::{check, kept_halves};
+use super::{HttpService, REFUSED_METHOD, Reply};
+
+/// One connection's service.
+#[derive(Debug)]
+pub(super) struct Link<S> {
+    pub(super) service: Arc<S>,
+    pub(super) gate: Arc<Gate>,
+}
+
+impl<S> Clone for Link<S> {
+    fn clone(&self) -> Self {
+        Self { service: self.service.clone(), gate: self.gate.clone() }
+    }
+}
+
+impl<S: HttpService> Link<S> {
+    /// Answers an HTTP/1 request that the guard let through, or stands for one that it did not.
+    pub(super) async fn http1(self, request: Request<Incoming>) -> Result<Response<Tracked<S::Body>>, Infallible> {
+        // Only the guard writes this method: it refuses it from clients.
+        if request.method().as_str().as_bytes() == REFUSED_METHOD
+            && let Some(fault) = self.gate.fault()
+        {
+            let exchange = Exchange::refused(&self.gate, request.version());
+            return Ok(refusal(exchange, fault, request.version(), false));
+        }
+        // The guard holds the bytes behind exactly these requests.
+        let asks_for_upgrade = request.version() == Version::HTTP_11 && request.headers().contains_key(UPGRADE);
+        let gate = self.gate.clone();
+        let mut response = self.exchange(request, None).await;
+        if asks_for_upgrade {
+            let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            gate.set_switching(if switched { Switching::Done } else { Switching::Declined });
+        }
+        if gate.fault().is_some_and(Fault::breaks_body) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+
+    /// Answers an HTTP/2 request, in its stream's task.
+    pub(super) async fn http2(self, mut request: Request<Incoming>) -> Result<Response<Tracked<S::Body>>, Infallible> {
+        let halves = kept_halves();
+        if let Err(fault) = check(&mut request, self.gate.info.scheme()) {
+            self.gate.context.metrics.here().requests_refused[fault.reason as usize].add(1);
+            let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+            let (exchange, _) = Exchange::begin(&self.gate, request, halves);
+            return Ok(refusal(exchange, &fault, version, is_head));
+        }
+        Ok(self.exchange(request, halves).await)
+    }
+
+    async fn exchange(self, request: Request<Incoming>, halves: Option<Arc<Halves>>) -> Response<Tracked<S::Body>> {
+        let is_head = request.method() == Method::HEAD;
+        let (exchange, request) = Exchange::begin(&self.gate, request, halves);
+        let Reply { response, upstream, error } = self.service.call(request, &self.gate.info).await;
+        let status = response.status();
+        response.map(|body| exchange.answered(status, upstream, error, is_head, Answer::Service { body }))
+    }
+}
+
+fn refusal<B>(exchange: Exchange, fault: &Fault, version: Version, is_head: bool) -> Response<Tracked<B>>
+where
+    B: hyper::body::Body<Data = bytes::Bytes>,
+    B::Error: Into<super::BoxError>,
+{
+    let (status, reason) = (fault.status, fault.reason.as_str());
+    fault
+        .response(version)
+        .map(|body| exchange.answered(status, None, Some(reason), is_head, Answer::Engine { body }))
+}

@@ -1,0 +1,96 @@
+//! Why the engine refuses a request, and the answer that says so.
+//!
+//! Owns [`Fault`] and the response made from it. The scanner and the HTTP/2 checks find faults; `exchange` counts and
+//! logs them.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode, Version};
+
+use crate::metrics::RequestRefusal;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// What is wrong with a request, how it is counted, and the status that it is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) status: StatusCode,
+    pub(super) reason: RequestRefusal,
+    /// A phrase for the client and the log: printable ASCII without quotes or backslashes, so that it is safe as it
+    /// stands within a structured field's string (RFC 9651, section 3.3.3).
+    pub(super) detail: &'static str,
+}
+
+impl Fault {
+    pub(super) const fn new(status: StatusCode, reason: RequestRefusal, detail: &'static str) -> Self {
+        Self { status, reason, detail }
+    }
+
+    /// The grammar is broken.
+    pub(super) const fn malformed(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, RequestRefusal::Malformed, detail)
+    }
+
+    /// The length of the body could be read in two ways.
+    pub(super) const fn framing(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, RequestRefusal::Framing, detail)
+    }
+
+    /// `Host` or the authority is missing, repeated or malformed.
+    pub(super) const fn host(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, RequestRefusal::Host, detail)
+    }
+
+    /// The chunked coding is broken.
+    pub(super) const fn chunk(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, RequestRefusal::Chunk, detail)
+    }
+
+    /// The head is larger, or has more fields, than allowed.
+    pub(super) const fn too_large(detail: &'static str) -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, RequestRefusal::HeadTooLarge, detail)
+    }
+
+    /// A method that the gateway does not implement (RFC 9110, section 9.1).
+    pub(super) const fn method(detail: &'static str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, RequestRefusal::Method, detail)
+    }
+
+    /// The head took longer than the `header` deadline.
+    pub(super) const HEAD_LATE: Self = Self::new(
+        StatusCode::REQUEST_TIMEOUT,
+        RequestRefusal::HeadTimeout,
+        "the request head did not arrive in time",
+    );
+
+    /// The body stood still for longer than the `body` deadline.
+    pub(super) const BODY_LATE: Self = Self::new(
+        StatusCode::REQUEST_TIMEOUT,
+        RequestRefusal::BodyTimeout,
+        "the request body did not arrive in time",
+    );
+
+    /// Whether it breaks a body whose head went on already; else it stands in a refused head's place.
+    pub(super) fn breaks_body(&self) -> bool {
+        matches!(self.reason, RequestRefusal::Chunk | RequestRefusal::BodyTimeout)
+    }
+
+    /// The answer to the client, in the version that it spoke. An HTTP/1 connection ends with it.
+    pub(super) fn response(&self, version: Version) -> Response<Full<Bytes>> {
+        let reason = self.status.canonical_reason().unwrap_or("Error");
+        let body = format!("{} {reason}: {}\n", self.status.as_str(), self.detail);
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        let status = format!("portcullis; error=http_request_error; details=\"{}\"", self.detail);
+        if let Ok(status) = HeaderValue::try_from(status) {
+            headers.insert(PROXY_STATUS, status); // RFC 9209, section 2.3.20
+        }
+        if version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

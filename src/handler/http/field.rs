@@ -1,0 +1,108 @@
+//! The grammar of lines and fields (RFC 9110, section 5; RFC 9112, sections 2.2 and 5), read strictly.
+//!
+//! Owns the splitting of a section into lines and of a line into name and value. Used by `head` and `trailers`.
+
+use memchr::memchr;
+
+use super::fault::Fault;
+
+/// The most bytes that a request's head, or its trailer section, may have.
+pub(super) const MAX_SECTION: usize = 16 * 1024;
+/// The most fields that either may have.
+pub(super) const MAX_FIELDS: u8 = 100;
+
+/// Where in a growing section the reading of lines stands.
+///
+/// The section's first byte stays the first byte of the slice from call to call, so each byte is looked at once however
+/// small the pieces are in which it comes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines {
+    /// Where the next line begins.
+    at: usize,
+    /// Up to where that line's end was searched for in vain.
+    searched: usize,
+}
+
+impl Lines {
+    /// The next whole line, without its CRLF, and where it begins; `None` if its end has not come yet.
+    pub(super) fn next<'b>(&mut self, section: &'b [u8]) -> Result<Option<(usize, &'b [u8])>, Fault> {
+        let Some(found) = memchr(b'\n', &section[self.searched..]) else {
+            self.searched = section.len();
+            return if section.len() >= MAX_SECTION { Err(TOO_LARGE) } else { Ok(None) };
+        };
+        let end = self.searched + found;
+        if end >= MAX_SECTION {
+            return Err(TOO_LARGE);
+        }
+        let start = self.at;
+        self.at = end + 1;
+        self.searched = self.at;
+        match section[start..end].strip_suffix(b"\r") {
+            Some(line) => Ok(Some((start, line))),
+            None => Err(Fault::malformed("a line ends in LF without CR")),
+        }
+    }
+
+    /// How many bytes the lines so far have taken, ends included.
+    pub(super) fn taken(&self) -> usize {
+        self.at
+    }
+}
+
+const TOO_LARGE: Fault = Fault::too_large("the header section is larger than 16 KiB");
+
+/// Splits a field line into its name and its value, the white space around the value taken off.
+pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+    let end = line.iter().position(|b| !is_token(*b)).unwrap_or(line.len());
+    match line.get(end) {
+        Some(b':') if end > 0 => {}
+        Some(b':') => return Err(Fault::malformed("a field has no name")),
+        Some(b' ' | b'\t') if end == 0 => return Err(Fault::malformed("a field line is folded")),
+        Some(b' ' | b'\t') => return Err(Fault::malformed("white space stands before a field's colon")),
+        Some(_) => return Err(Fault::malformed("a field name has a character that is not allowed")),
+        None => return Err(Fault::malformed("a field line has no colon")),
+    }
+    let value = &line[end + 1..];
+    if has_control(value) {
+        return Err(Fault::malformed("a field value has a control character"));
+    }
+    Ok((&line[..end], trim(value)))
+}
+
+/// Whether a byte may stand in a token (RFC 9110, section 5.6.2).
+pub(super) fn is_token(b: u8) -> bool {
+    TOKEN[usize::from(b)]
+}
+
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 128 {
+        let c = b as u8;
+        table[b] = c.is_ascii_alphanumeric()
+            || matches!(
+                c,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
+        b += 1;
+    }
+    table
+};
+
+/// Whether a value holds a control character other than HTAB, a CR among them.
+///
+/// Written without a branch, so that the compiler looks at many bytes at a time.
+fn has_control(value: &[u8]) -> bool {
+    value.iter().fold(false, |bad, &b| bad | ((b < 0x20) & (b != b'\t')) | (b == 0x7f))
+}
+
+/// Takes optional white space off both ends (RFC 9110, section 5.6.3).
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}

@@ -1,0 +1,119 @@
+//! Serves one connection: waits for its first byte, chooses the protocol, and drives it to its end.
+//!
+//! Called by `HttpInstance`; goes on in `http1` or `http2`. While a connection is idle, this is all that exists of it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::answer::Link;
+use super::gate::Gate;
+use super::{HttpService, http1, http2};
+use crate::handler::{Connection, ServeError, Side};
+use crate::identity::{Alpn, ConnectionInfo};
+use crate::stream::Stream;
+
+/// What an HTTP/2 client says first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much is read ahead: most first requests whole.
+const AHEAD: usize = 2048;
+/// How long saying goodbye to an idle client may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end.
+pub(super) async fn serve<S: HttpService>(service: Arc<S>, connection: Connection) -> Result<(), ServeError> {
+    let Connection { mut stream, info, context, drain } = connection;
+    let timeouts = context.timeouts;
+    let link = Link { service, gate: Arc::new(Gate::new(info, context)) };
+    let mut begun = pin!(drain.begun());
+    let mut idle_since = Instant::now();
+    loop {
+        let first = first_bytes(&mut stream, begun.as_mut(), idle_since + timeouts.idle, timeouts.header).await;
+        let first = match first {
+            Ok(first) if !first.is_empty() => first,
+            Ok(_) => {
+                // Nobody is left to tell whether the goodbye arrived.
+                let _ = timeout(GOODBYE, stream.shutdown()).await;
+                return Ok(());
+            }
+            Err(error) => return Err(ServeError::new(Side::Client, error)),
+        };
+        let is_http2 = speaks_http2(&link.gate.info, &first);
+        stream.unread(first);
+        if is_http2 {
+            // Boxed, so that an HTTP/1.1 connection is not as large as an HTTP/2 one.
+            return Box::pin(http2::serve(link, stream, begun)).await;
+        }
+        match http1::serve(&link, stream, begun.as_mut()).await? {
+            Some(parked) => (stream, idle_since) = parked,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What hyper says ended a connection, with its side.
+pub(super) fn broken(error: &hyper::Error) -> ServeError {
+    // hyper's own text leaves out the cause, which is what tells a stall from a reset.
+    let side = if error.is_user() { Side::Upstream } else { Side::Client };
+    match std::error::Error::source(error) {
+        Some(cause) => ServeError::new(side, format_args!("{error}: {cause}")),
+        None => ServeError::new(side, error),
+    }
+}
+
+/// By ALPN over TLS; without TLS by the preface, with prior knowledge (RFC 9113, sections 3.2 and 3.3).
+fn speaks_http2(info: &ConnectionInfo, first: &[u8]) -> bool {
+    match &info.tls {
+        Some(tls) => tls.alpn == Some(Alpn::H2),
+        None => first.starts_with(PREFACE),
+    }
+}
+
+/// The connection's first bytes, enough of them to tell an HTTP/2 preface; none if it is over, late, or drained.
+async fn first_bytes(
+    stream: &mut Stream,
+    mut begun: Pin<&mut WaitForCancellationFutureOwned>,
+    until: Instant,
+    header: Duration,
+) -> io::Result<Bytes> {
+    let read = poll_fn(|cx| match begun.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(Ok(Bytes::new())),
+        Poll::Pending => poll_piece(stream, cx),
+    });
+    let Ok(first) = timeout_at(until, read).await else { return Ok(Bytes::new()) };
+    let first = first?;
+    if first.len() >= PREFACE.len() || first.is_empty() || !PREFACE.starts_with(&first) {
+        return Ok(first);
+    }
+    let rest = timeout(header, rest_of_preface(stream, first)).await;
+    rest.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the HTTP/2 preface did not arrive in time")))
+}
+
+/// Reads on while what has come could be the beginning of a preface.
+async fn rest_of_preface(stream: &mut Stream, first: Bytes) -> io::Result<Bytes> {
+    let mut bytes = BytesMut::from(first);
+    while bytes.len() < PREFACE.len() && PREFACE.starts_with(&bytes) {
+        let piece = poll_fn(|cx| poll_piece(stream, cx)).await?;
+        if piece.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.freeze())
+}
+
+/// Reads once, by way of the stack, so that a connection that waits holds no buffer.
+fn poll_piece(stream: &mut Stream, cx: &mut std::task::Context<'_>) -> Poll<io::Result<Bytes>> {
+    let mut space = [std::mem::MaybeUninit::uninit(); AHEAD];
+    let mut buf = ReadBuf::uninit(&mut space);
+    ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(buf.filled())))
+}

@@ -1,0 +1,148 @@
+//! A connection to the engine, with a service that shows what reached it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{CONNECTION, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::access_log::AccessLog;
+use crate::drain::Drain;
+use crate::handler::http::{BoxError, HttpInstance, HttpService, Reply, RequestBody, never};
+use crate::handler::{Connection, Context, Instance, ServeError, Timeouts};
+use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
+use crate::metrics::{EndpointMetrics, RequestRefusal};
+use crate::stream::{Socket, Stream};
+
+/// Answers with the method, the target and the length of the body that it read; some paths do more.
+pub(super) struct Show;
+
+impl HttpService for Show {
+    type Body = BoxBody<Bytes, BoxError>;
+
+    async fn call(self: Arc<Self>, request: Request<RequestBody>, _: &Arc<ConnectionInfo>) -> Reply<Self::Body> {
+        match request.uri().path() {
+            "/unread" => text(StatusCode::OK, "unread"),
+            "/slow" => {
+                tokio::time::sleep(Duration::from_secs(90)).await;
+                text(StatusCode::OK, "slow")
+            }
+            "/big" => text(StatusCode::OK, "x".repeat(8 * 1024 * 1024)),
+            "/panic" => panic!("as the test asks"),
+            "/echo" => Reply::from(Response::new(BoxBody::new(request.into_body()))),
+            "/switch" => switch(request),
+            _ => show(request).await,
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply<BoxBody<Bytes, BoxError>> {
+    let mut response = Response::new(Full::new(body.into()).map_err(never).boxed());
+    *response.status_mut() = status;
+    response.into()
+}
+
+async fn show(request: Request<RequestBody>) -> Reply<BoxBody<Bytes, BoxError>> {
+    let (head, body) = request.into_parts();
+    match body.collect().await {
+        Ok(body) => {
+            let shown = format!("{} {} {}", head.method, head.uri, body.to_bytes().len());
+            let status = if head.method == Method::DELETE { StatusCode::NO_CONTENT } else { StatusCode::OK };
+            text(status, shown)
+        }
+        Err(_) => text(StatusCode::BAD_REQUEST, "broken"),
+    }
+}
+
+/// Switches to a protocol that echoes in capitals, if asked for it.
+fn switch(mut request: Request<RequestBody>) -> Reply<BoxBody<Bytes, BoxError>> {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgraded.await else { return };
+        let mut stream = TokioIo::new(upgraded);
+        let mut buffer = [0; 1024];
+        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+            buffer[..n].make_ascii_uppercase();
+            if stream.write_all(&buffer[..n]).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut reply = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    reply.response.headers_mut().insert(UPGRADE, "capitals".parse().unwrap());
+    reply.response.headers_mut().insert(CONNECTION, "upgrade".parse().unwrap());
+    reply
+}
+
+/// A client whose connection the engine serves.
+pub(super) struct Client {
+    pub(super) socket: TcpStream,
+    pub(super) serving: JoinHandle<Result<(), ServeError>>,
+    pub(super) metrics: Arc<EndpointMetrics>,
+    pub(super) drain: Drain,
+}
+
+impl Client {
+    pub(super) async fn connect() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, remote) = listener.accept().await.unwrap();
+        let metrics = Arc::new(EndpointMetrics::default());
+        let endpoint = Endpoint { name: EndpointName::new("test").unwrap(), class: Class::Internal, tls: false };
+        let info = ConnectionInfo {
+            endpoint: Arc::new(endpoint),
+            client: Remote(remote),
+            local: Local(accepted.local_addr().unwrap()),
+            tls: None,
+        };
+        let context =
+            Context { timeouts: Timeouts::default(), metrics: metrics.clone(), access_log: AccessLog::off() };
+        let drain = Drain::new();
+        let connection = Connection {
+            stream: Stream::plain(Socket::new(accepted, metrics.clone())),
+            info: Arc::new(info),
+            context: Arc::new(context),
+            drain: drain.clone(),
+        };
+        let serving = tokio::spawn(Arc::new(HttpInstance::new(Show)).serve(connection));
+        Self { socket, serving, metrics, drain }
+    }
+
+    pub(super) async fn send(&mut self, text: &str) {
+        self.socket.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads until `end` has come.
+    pub(super) async fn read_until(&mut self, end: &str) -> String {
+        let mut got = Vec::new();
+        while !got.ends_with(end.as_bytes()) {
+            match self.socket.read_u8().await {
+                Ok(byte) => got.push(byte),
+                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&got)),
+            }
+        }
+        String::from_utf8(got).unwrap()
+    }
+
+    /// Reads until the connection ends.
+    pub(super) async fn read_to_end(&mut self) -> String {
+        let mut got = Vec::new();
+        self.socket.read_to_end(&mut got).await.unwrap();
+        String::from_utf8(got).unwrap()
+    }
+
+    pub(super) fn refused(&self, reason: RequestRefusal) -> u64 {
+        self.metrics.sum(|counters| counters.requests_refused[reason as usize].get())
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.metrics.sum(|counters| counters.requests.iter().map(|(_, n)| n).sum())
+    }
+}
