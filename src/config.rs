@@ -1,17 +1,33 @@
 //! What was written: the configuration in exactly the file's words.
 //!
-//! Owns the serde types and nothing else: no sockets, no keys, no checks beyond the shape. `plan` turns a [`Config`]
-//! into a `Plan`; `config/source.rs` finds where in the file a word stands; `config/schema.rs` makes the JSON Schema
-//! from these same types and checks a file's shape against it.
+//! Owns the serde types and nothing else: no sockets, no keys, no checks beyond the shape. A [`Source`] is a file's text;
+//! it parses into a [`Config`], which `plan` turns into a `Plan`. The JSON Schema is made from these same types
+//! (`config/schema.rs`), and `config/shape.rs` checks a file against it, so that each [`Problem`] has its place.
 //!
 //! Words such as durations and addresses stay text here. `plan` reads them, so that one run can report everything that
 //! is wrong with a file, each with its line and column.
+
+mod document;
+mod nearest;
+mod problem;
+#[cfg(test)]
+mod reference;
+mod schema;
+mod shape;
+#[cfg(test)]
+mod shipped;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use nearest::nearest;
+pub use problem::{Place, Problem, Problems};
+pub use schema::json_schema;
+pub use source::Source;
 
 /// A configuration file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -3,6 +3,7 @@
 //! Owns the two traits that a library user or a plugin implements, and what is handed over. `plan` starts instances;
 //! `connection` hands them connections; the handlers that ship are in `handler/`.
 
+pub mod echo;
 pub mod http;
 pub mod http_proxy;
 
@@ -109,6 +110,22 @@ pub struct StartError {
     pub setting: Option<String>,
     /// What is wrong and what to do.
     pub message: String,
+}
+
+impl StartError {
+    /// Refuses every setting, for a handler that takes none.
+    ///
+    /// # Errors
+    /// There is a setting.
+    pub fn refuse_settings(handler: &str, settings: &Settings) -> Result<(), Self> {
+        match settings.keys().next() {
+            None => Ok(()),
+            Some(key) => {
+                let message = format!("the {handler} handler takes no settings; remove {key:?}");
+                Err(Self { setting: Some(key.clone()), message })
+            }
+        }
+    }
 }
 
 impl fmt::Display for StartError {

@@ -4,6 +4,7 @@
 //! connection, which endpoint it came in by; every certificate is *audited* before a byte is served with it.
 
 pub mod access_log;
+pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod handler;
@@ -11,6 +12,8 @@ pub mod identity;
 mod labels;
 pub mod metrics;
 pub mod plan;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod stream;
+pub mod units;
 pub mod upstream;

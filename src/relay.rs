@@ -1,12 +1,24 @@
 //! Moves bytes both ways between two streams until both directions have ended.
 //!
-//! Owns half-close, the idle deadline and the counts. Used by `handler/tcp_proxy` for whole sessions and by
-//! `handler/http_proxy` after an upgrade.
+//! Owns half-close, the idle deadline and the counts. Used by `handler/tcp_proxy` for whole sessions, by
+//! `handler/http_proxy` after an upgrade, and by `handler/echo`.
+//!
+//! A direction borrows a buffer from its worker's stock only while bytes are in hand, so an idle session holds none.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep_until};
+
+/// The size of a buffer: four TLS records, and few system calls per megabyte.
+const BUFFER: usize = 64 * 1024;
+/// How many unused buffers a worker keeps.
+const STOCK: usize = 16;
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -32,12 +44,221 @@ pub enum Broken {
 
 /// Relays until both directions have ended, one breaks, or nothing moves for `idle`.
 ///
-/// An end of one direction is passed on as a half-close while the other goes on (RFC 9293, section 3.6).
+/// An end of one direction is passed on as a half-close while the other goes on (RFC 9293, section 3.6). A direction
+/// that breaks is never passed on as an end: the caller resets the other side, so that a truncation looks like one.
 pub async fn relay<C, U>(client: &mut C, upstream: &mut U, idle: Duration) -> Relayed
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let _ = (client, upstream, idle);
-    Relayed { to_upstream: 0, to_client: 0, broken: Some(Broken::Idle) }
+    let mut up = Direction::default();
+    let mut down = Direction::default();
+    let mut last_move = Instant::now();
+    let mut alarm = pin!(sleep_until(last_move + idle));
+    let broken = poll_fn(|cx| {
+        let before = (up.moved, down.moved);
+        let up_ended = match up.poll(cx, client, upstream) {
+            Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Client(e))),
+            Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
+            other => other.is_ready(),
+        };
+        let down_ended = match down.poll(cx, upstream, client) {
+            Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
+            Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Client(e))),
+            other => other.is_ready(),
+        };
+        if up_ended && down_ended {
+            return Poll::Ready(None);
+        }
+        if before != (up.moved, down.moved) {
+            last_move = Instant::now();
+        }
+        // The alarm is moved only when it rings, so bytes cost no timer operation.
+        while alarm.as_mut().poll(cx).is_ready() {
+            if last_move.elapsed() >= idle {
+                return Poll::Ready(Some(Broken::Idle));
+            }
+            alarm.as_mut().reset(last_move + idle);
+        }
+        Poll::Pending
+    })
+    .await;
+    Relayed { to_upstream: up.moved, to_client: down.moved, broken }
+}
+
+/// One direction's state.
+#[derive(Default)]
+struct Direction {
+    /// What was read and not yet written.
+    in_hand: Option<InHand>,
+    /// Bytes written.
+    moved: u64,
+    /// Something was written since the last flush.
+    unflushed: bool,
+    stage: Stage,
+}
+
+#[derive(Default, PartialEq)]
+enum Stage {
+    #[default]
+    Moving,
+    /// The source has ended; the end is yet to be passed on.
+    Ending,
+    Ended,
+}
+
+struct InHand {
+    buffer: Box<[u8]>,
+    written: usize,
+    read: usize,
+}
+
+enum Fault {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+impl Direction {
+    /// Moves what can be moved; ready once the end has been passed on.
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<Result<(), Fault>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            ready!(self.poll_write_out(cx, to)).map_err(Fault::Write)?;
+            match self.stage {
+                Stage::Moving => match self.poll_read_in(cx, from) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(Fault::Read(e))),
+                    Poll::Pending => {
+                        if self.unflushed {
+                            ready!(Pin::new(to).poll_flush(cx)).map_err(Fault::Write)?;
+                            self.unflushed = false;
+                        }
+                        return Poll::Pending;
+                    }
+                },
+                Stage::Ending => {
+                    match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
+                        // The other side may already be gone, which is no fault of this direction.
+                        Err(e) if e.kind() != io::ErrorKind::NotConnected => return Poll::Ready(Err(Fault::Write(e))),
+                        _ => self.stage = Stage::Ended,
+                    }
+                }
+                Stage::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_read_in<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<io::Result<()>> {
+        let mut buffer = take_buffer();
+        let mut space = ReadBuf::new(&mut buffer);
+        let result = Pin::new(from).poll_read(cx, &mut space);
+        let read = space.filled().len();
+        if read > 0 {
+            self.in_hand = Some(InHand { buffer, written: 0, read });
+        } else {
+            if matches!(result, Poll::Ready(Ok(()))) {
+                self.stage = Stage::Ending;
+            }
+            give_back(buffer);
+        }
+        result
+    }
+
+    fn poll_write_out<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
+        while let Some(hand) = &mut self.in_hand {
+            let n = ready!(Pin::new(&mut *to).poll_write(cx, &hand.buffer[hand.written..hand.read]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            hand.written += n;
+            self.moved += n as u64;
+            self.unflushed = true;
+            if hand.written == hand.read
+                && let Some(empty) = self.in_hand.take()
+            {
+                give_back(empty.buffer);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+thread_local! {
+    /// This worker's unused buffers.
+    static BUFFERS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take_buffer() -> Box<[u8]> {
+    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
+}
+
+fn give_back(buffer: Box<[u8]>) {
+    BUFFERS.with_borrow_mut(|stock| {
+        if stock.len() < STOCK {
+            stock.push(buffer);
+        }
+    });
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_half_close_is_passed_on_while_the_other_direction_goes_on() {
+        let (mut client, mut gateway_client) = duplex(100);
+        let (mut server, mut gateway_server) = duplex(100);
+        let session =
+            tokio::spawn(async move { relay(&mut gateway_client, &mut gateway_server, Duration::from_secs(5)).await });
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut question = Vec::new();
+        server.read_to_end(&mut question).await.unwrap();
+        assert_eq!(question, b"question");
+        server.write_all(b"answer").await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"answer");
+        let relayed = session.await.unwrap();
+        assert!(relayed.broken.is_none());
+        assert_eq!((relayed.to_upstream, relayed.to_client), (8, 6));
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_session_without_a_byte_ends_at_the_idle_deadline_counted_from_the_last_byte() {
+        let (mut client, mut gateway_client) = duplex(100);
+        let (mut server, mut gateway_server) = duplex(100);
+        let start = Instant::now();
+        let session =
+            tokio::spawn(async move { relay(&mut gateway_client, &mut gateway_server, Duration::from_secs(10)).await });
+        tokio::time::advance(Duration::from_secs(7)).await;
+        client.write_all(b"x").await.unwrap();
+        server.read_u8().await.unwrap();
+        let relayed = session.await.unwrap();
+        assert!(matches!(relayed.broken, Some(Broken::Idle)));
+        assert_eq!(start.elapsed().as_secs(), 17);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn more_bytes_than_every_buffer_holds_arrive_whole_and_in_order() {
+        let (mut client, mut gateway_client) = duplex(1000);
+        let (mut server, mut gateway_server) = duplex(777);
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
+        let expected = sent.clone();
+        tokio::spawn(async move { relay(&mut gateway_client, &mut gateway_server, Duration::from_secs(5)).await });
+        tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+        });
+        let mut got = Vec::new();
+        server.read_to_end(&mut got).await.unwrap();
+        assert!(got == expected);
+    }
 }

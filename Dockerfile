@@ -1,0 +1,21 @@
+# The gateway in a small image: docker build -t portcullis .
+#
+#   docker run -p 80:80 -p 443:443 -v "$PWD/config:/etc/portcullis:ro" portcullis
+#
+# Without a mounted configuration the gateway refuses to start and says which file it misses. Stopping the container
+# drains it, so allow it as long as its drain_timeout: docker stop --time 35.
+
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /source
+# What the build of aws-lc and mimalloc needs, a C compiler, is in this image.
+COPY . .
+RUN CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked --bin portcullis
+
+# Nothing but the C library and a user without rights: no shell, no package manager.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /source/target/release/portcullis /usr/local/bin/portcullis
+ENV PORTCULLIS_CONFIG=/etc/portcullis/gateway.toml
+# Docker lets a container's unprivileged user open ports below 1024 (net.ipv4.ip_unprivileged_port_start=0).
+EXPOSE 80 443
+ENTRYPOINT ["/usr/local/bin/portcullis"]
+CMD ["run"]

@@ -1,0 +1,47 @@
+//! The command line: from what was typed to an exit status.
+//!
+//! Called by `main` alone. What may be typed is in `cli/args.rs`; each command has a file of its own, and writes to the
+//! streams that it is handed.
+
+mod args;
+mod check;
+mod generate;
+mod report;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use report::Terminal;
+
+/// Runs the command that the process was started with.
+///
+/// What was typed wrongly ends the process with status 2, and `--help` and `--version` with 0.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = Cli::parse().into_command();
+    // Not locked: while a command runs, others write here too, such as the access log.
+    let mut out = io::stdout();
+    let done = dispatch(command, &mut out).and_then(|status| out.flush().map(|()| status));
+    match done {
+        Ok(status) => status,
+        // Whoever reads has read enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => Terminal::stderr().fault(&format!("cannot write: {error}")),
+    }
+}
+
+fn dispatch(command: Command, out: &mut dyn Write) -> io::Result<ExitCode> {
+    match command {
+        Command::Check(args) => Ok(check::check(&args, &mut Terminal::stderr())),
+        Command::Schema => generate::schema(out),
+        Command::Completions { shell } => generate::completions(shell, out),
+        Command::Man { command } => generate::man(command.as_deref(), out),
+        Command::Version => generate::version(out),
+        Command::Run(_) => Ok(Terminal::stderr().absent("run")),
+        Command::Audit(_) => Ok(Terminal::stderr().absent("audit")),
+        Command::Explain(_) => Ok(Terminal::stderr().absent("explain")),
+    }
+}

@@ -1,0 +1,78 @@
+//! The `echo` handler: sends back every byte it gets, until the client ends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError};
+use crate::access_log::Entry;
+use crate::identity::Endpoint;
+
+/// How much is read at once.
+const BUFFER: usize = 16 * 1024;
+
+/// Sends back every byte it gets. Takes no settings.
+#[derive(Debug, Default)]
+pub struct Echo;
+
+impl Handler for Echo {
+    fn start(&self, _endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
+        StartError::refuse_settings("echo", settings)?;
+        Ok(Arc::new(EchoInstance))
+    }
+}
+
+struct EchoInstance;
+
+impl Instance for EchoInstance {
+    fn serve(self: Arc<Self>, mut connection: Connection) -> Serving {
+        Box::pin(async move {
+            let start = Instant::now();
+            let mut echoed = 0;
+            let result = echo(&mut connection, &mut echoed).await;
+            connection.context.access_log.write(&Entry {
+                info: &connection.info,
+                request: None,
+                duration: start.elapsed(),
+                received: echoed,
+                sent: echoed,
+                upstream: None,
+                error: result.as_ref().err().map(|e| e.message.as_str()),
+            });
+            result
+        })
+    }
+}
+
+async fn echo(connection: &mut Connection, echoed: &mut u64) -> Result<(), ServeError> {
+    let timeouts = connection.context.timeouts;
+    let client = |what: &str| ServeError::new(Side::Client, what);
+    let mut buffer = Vec::with_capacity(BUFFER);
+    loop {
+        buffer.clear();
+        let read = tokio::select! {
+            read = timeout(timeouts.idle, connection.stream.read_buf(&mut buffer)) => read,
+            () = connection.drain.begun() => break,
+        };
+        match read {
+            Err(_) => return Err(client("idle")),
+            Ok(Err(e)) => return Err(ServeError::new(Side::Client, e)),
+            Ok(Ok(0)) => break,
+            Ok(Ok(_)) => {}
+        }
+        let written = timeout(timeouts.body, async {
+            connection.stream.write_all(&buffer).await?;
+            connection.stream.flush().await
+        });
+        match written.await {
+            Err(_) => return Err(client("the client does not read")),
+            Ok(result) => result.map_err(|e| ServeError::new(Side::Client, e))?,
+        }
+        *echoed += buffer.len() as u64;
+    }
+    // The last words; whether they arrive is the client's affair.
+    let _ = timeout(timeouts.body, connection.stream.shutdown()).await;
+    Ok(())
+}
