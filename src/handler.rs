@@ -5,6 +5,7 @@
 
 pub mod echo;
 pub mod http;
+pub mod http_proxy;
 
 use std::fmt;
 use std::future::Future;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use thread_local::ThreadLocal;
 
 pub use self::dial::{DialError, Open};
-pub use self::exchange::{Answer, ExchangeError, Failure};
+pub use self::exchange::{Answer, Answered, ExchangeError, Failure};
 use self::pool::Pool;
 pub use self::request_body::{BoxError, Outgoing};
 pub use self::response_body::ResponseBody;

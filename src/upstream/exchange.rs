@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::response::Parts;
 use hyper::{Request, Response, StatusCode};
 use tokio::task::coop::unconstrained;
@@ -24,6 +24,15 @@ use super::response_body::ResponseBody;
 use super::tunnel::Tunnel;
 use super::{Server, Upstream};
 use crate::metrics::UpstreamFailure;
+
+/// A server's answer, and which server it was.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer.
+    pub answer: Answer,
+    /// The server's name.
+    pub server: Arc<str>,
+}
 
 /// What a server answered.
 #[derive(Debug)]
@@ -58,6 +67,8 @@ pub enum Failure {
     WriteTimeout,
     /// What came is not a response that can be passed on, and why.
     Protocol(&'static str),
+    /// The server switched protocols without being asked, or to one that was not offered.
+    Switch,
     /// The response's head is larger, or has more fields, than is read.
     HeadTooLarge,
     /// The client's body failed; the request was aborted, not completed.
@@ -72,17 +83,17 @@ impl Upstream {
     /// nothing was sent on it or where the request is idempotent and has no body (RFC 9110, section 9.2.2).
     ///
     /// `request` carries the head as the server is to see it: target in origin form, `Host` set, no fields of the
-    /// client's connection. With `switch` a 101 is an answer; without it, it is a fault.
+    /// client's connection. If it has `Upgrade`, a 101 to a protocol that it names is an answer; else 101 is a fault.
     ///
     /// # Errors
     /// No answer that could be passed on; it is counted, and the connection is closed.
-    pub async fn exchange(&self, mut request: Request<Outgoing>, switch: bool) -> Result<Answer, ExchangeError> {
+    pub async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answered, ExchangeError> {
         let begun = Instant::now();
         let mut unreachable = None;
         for server in self.pick() {
             if let Some(link) = server.pool.take(self.timeouts.idle) {
-                let copy = is_repeatable(&request, switch).then(|| copy_of(&request));
-                match self.attempt(server, link, request, switch, begun).await {
+                let copy = is_repeatable(&request).then(|| copy_of(&request));
+                match self.attempt(server, link, request, begun).await {
                     Ok(answer) => return Ok(answer),
                     Err(Unanswered { unsent: Some(unsent), .. }) => request = unsent,
                     Err(Unanswered { error, .. }) => match copy {
@@ -93,7 +104,7 @@ impl Upstream {
             }
             match self.fresh(server).await {
                 Ok(link) => {
-                    let attempt = self.attempt(server, link, request, switch, Instant::now()).await;
+                    let attempt = self.attempt(server, link, request, Instant::now()).await;
                     return attempt.map_err(|unanswered| counted(server, unanswered.error));
                 }
                 Err(error) => unreachable = Some(server.failed(Failure::Dial(error))),
@@ -117,13 +128,14 @@ impl Upstream {
         server: &Arc<Server>,
         mut link: Box<Link>,
         request: Request<Outgoing>,
-        switch: bool,
         sent: Instant,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<Answered, Unanswered> {
+        let offered = request.headers().get(UPGRADE).cloned();
         let deadlines = Deadlines { begun: sent, timeouts: self.timeouts, progress: request.body().progress() };
         server.metrics.here().requests.add(1);
         match await_head(&mut link, request, &deadlines).await {
-            Ok(response) => accept(server, link, response, deadlines, switch)
+            Ok(response) => accept(server, link, response, deadlines, offered)
+                .map(|answer| Answered { answer, server: Arc::clone(&server.name) })
                 .map_err(|failure| Unanswered { unsent: None, error: server.failed(failure) }),
             Err((failure, unsent)) => Err(Unanswered { unsent, error: server.failed(failure) }),
         }
@@ -156,8 +168,8 @@ fn counted(server: &Server, error: ExchangeError) -> ExchangeError {
 }
 
 /// Whether a request may be sent again without knowing what became of it (RFC 9110, section 9.2.2).
-fn is_repeatable(request: &Request<Outgoing>, switch: bool) -> bool {
-    request.body().is_empty() && request.method().is_idempotent() && !switch
+fn is_repeatable(request: &Request<Outgoing>) -> bool {
+    request.body().is_empty() && request.method().is_idempotent() && !request.headers().contains_key(UPGRADE)
 }
 
 fn copy_of(request: &Request<Outgoing>) -> Request<Outgoing> {
@@ -176,10 +188,9 @@ async fn await_head(
     // The head comes while the connection is polled, right here, so its arrival needs no waker: a waker would schedule
     // this task once more for nothing. Without one, tokio's budget must not make the channel pretend to be empty.
     let mut head = pin!(unconstrained(link.send(request)));
-    let nobody = &mut Context::from_waker(Waker::noop());
     poll_fn(move |cx| {
         let over = link.poll(cx).is_ready();
-        match head.as_mut().poll(nobody) {
+        match head.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut error)) => {
                 let unsent = error.take_message();
@@ -204,16 +215,17 @@ fn accept(
     mut link: Box<Link>,
     response: Response<Incoming>,
     deadlines: Deadlines,
-    switch: bool,
+    offered: Option<HeaderValue>,
 ) -> Result<Answer, Failure> {
     let counters = server.metrics.here();
     counters.responses.count(response.status().as_u16().into());
     counters.response_seconds.observe(deadlines.begun.elapsed());
     let (mut head, incoming) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let agreed = offered.is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), &offered));
         // hyper lets go of the connection once it has seen the 101.
-        if !switch || link.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            return Err(Failure::Protocol("it switched protocols without being asked"));
+        if !agreed || link.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            return Err(Failure::Switch);
         }
         head.extensions.clear(); // hyper's own handle of the upgrade
         let (tcp, ahead, open) = link.into_parts();
@@ -221,8 +233,14 @@ fn accept(
     }
     check_framing(&head).map_err(Failure::Protocol)?;
     // A server that was offered another protocol and refused may still have begun to speak it.
-    let body = ResponseBody::new(incoming, Arc::clone(server), link, deadlines, !switch);
+    let body = ResponseBody::new(incoming, Arc::clone(server), link, deadlines, offered.is_none());
     Ok(Answer::Response(Response::from_parts(head, body)))
+}
+
+/// Whether a 101 switches to a protocol that was offered; it has to say which (RFC 9110, section 7.8).
+fn is_one_of(agreed: Option<&HeaderValue>, offered: &HeaderValue) -> bool {
+    let agreed = agreed.map_or(&b""[..], HeaderValue::as_bytes).trim_ascii();
+    offered.as_bytes().split(|b| *b == b',').any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(agreed))
 }
 
 /// Refuses a response whose end could be found in two ways (RFC 9112, section 6.3). hyper decides on one, but the fields
@@ -265,7 +283,7 @@ impl Failure {
             Self::Incomplete => Some(UpstreamFailure::Truncated),
             Self::ResponseTimeout => Some(UpstreamFailure::ResponseTimeout),
             Self::WriteTimeout => Some(UpstreamFailure::BodyTimeout),
-            Self::Protocol(_) | Self::HeadTooLarge => Some(UpstreamFailure::Protocol),
+            Self::Protocol(_) | Self::Switch | Self::HeadTooLarge => Some(UpstreamFailure::Protocol),
         }
     }
 }
@@ -280,6 +298,7 @@ impl fmt::Display for ExchangeError {
             Failure::ResponseTimeout => f.write_str("no response within the response deadline"),
             Failure::WriteTimeout => f.write_str("it took nothing of the request for the body deadline"),
             Failure::Protocol(what) => write!(f, "its response cannot be passed on: {what}"),
+            Failure::Switch => f.write_str("it switched to a protocol that was not asked for"),
             Failure::HeadTooLarge => f.write_str("its response's head is too large"),
             Failure::ClientBody => f.write_str("the client broke off within the request's body"),
         }

@@ -1,0 +1,101 @@
+//! Fields that belong to one connection and end at the gateway, in either direction (RFC 9110, section 7.6.1).
+//!
+//! Used by `request` and `response`. What the gateway adds is added after this, so no message can have it taken away.
+
+use hyper::HeaderMap;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
+
+/// Removes `Connection`, what it names, the fields that are known to end at each hop, and what `also` names.
+pub(super) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    strip_nominees(fields);
+    // Each round removes at least one field, and heads are bounded; most have none or one to remove.
+    while let Some(name) = fields.keys().find(|name| is_hop_by_hop(name) || also(name)).cloned() {
+        fields.remove(name);
+    }
+}
+
+/// Whether a comma-separated field has `token` in any of its lines, in any case.
+pub(super) fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    fields.get_all(name).iter().flat_map(tokens).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The elements of a comma-separated value, without the space around them.
+pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+fn strip_nominees(fields: &mut HeaderMap) {
+    let harmless = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+    };
+    if fields.get_all(CONNECTION).iter().all(harmless) {
+        return; // as nearly always, so nothing is copied
+    }
+    let lines: Vec<HeaderValue> = fields.get_all(CONNECTION).iter().cloned().collect();
+    for nominee in lines.iter().flat_map(tokens).filter_map(|token| HeaderName::from_bytes(token).ok()) {
+        // A message without these would be another message; naming them is a fault (RFC 9110, section 7.6.1).
+        if nominee != HOST && nominee != CONTENT_LENGTH {
+            fields.remove(nominee);
+        }
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let lines = lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut fields = HeaderMap::new();
+        lines.for_each(|(name, value)| {
+            fields.append(name, value);
+        });
+        fields
+    }
+
+    #[test]
+    fn what_connection_names_goes_with_it_from_every_line() {
+        let mut fields = fields(&[
+            ("connection", "close, X-One"),
+            ("connection", "x-two,,not a name"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("te", "trailers"),
+        ]);
+        strip(&mut fields, |_| false);
+        assert_eq!(fields.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-three"]);
+    }
+
+    #[test]
+    fn a_message_keeps_its_host_and_length_whatever_connection_names() {
+        let mut fields = fields(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "5")]);
+        strip(&mut fields, |_| false);
+        assert_eq!(fields.len(), 2);
+    }
+
+    #[test]
+    fn a_token_is_found_in_any_line_and_case() {
+        let fields = fields(&[("connection", "close"), ("connection", "x , Upgrade")]);
+        assert!(has_token(&fields, CONNECTION, "upgrade"));
+        assert!(!has_token(&fields, CONNECTION, "up"));
+    }
+}

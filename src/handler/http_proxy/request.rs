@@ -1,0 +1,262 @@
+//! Turns a client's request into the one that the upstream is sent.
+//!
+//! Owns the target (`Target`), the fields that are taken away, and those that say who asks: `Forwarded` (RFC 7239) with
+//! its older cousins, `Portcullis-Endpoint`, `Client-Cert` (RFC 9440) and `Via`. Called by `http_proxy`.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
+};
+use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
+use hyper::{HeaderMap, Method, Uri, Version};
+
+use super::client_cert::ClientCert;
+use super::{fields, path};
+use crate::identity::{ConnectionInfo, EndpointName};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORTCULLIS_ENDPOINT: HeaderName = HeaderName::from_static("portcullis-endpoint");
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+
+/// Where a request is meant to go.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Host and port, as the upstream is to see them in `Host`.
+    authority: HeaderValue,
+    /// The path's normal form, where it differs from what was sent.
+    normal: Option<String>,
+}
+
+impl Target {
+    /// Reads a request's target.
+    ///
+    /// # Errors
+    /// In a few words, why it is refused as a bad request.
+    pub(super) fn of(head: &Parts) -> Result<Self, &'static str> {
+        let sent = head.uri.path();
+        let normal = if sent == "*" {
+            if head.method != Method::OPTIONS {
+                return Err("only OPTIONS has the target *");
+            }
+            None
+        } else {
+            let normal = path::normal(sent)?;
+            (normal != sent).then(|| normal.into_owned())
+        };
+        Ok(Self { authority: authority(head)?, normal })
+    }
+
+    /// The host, without the port.
+    pub(super) fn host(&self) -> &str {
+        let authority = self.authority.to_str().unwrap_or_default();
+        match authority.rfind(':') {
+            Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+            _ => authority,
+        }
+    }
+
+    /// The path that routes decide on: the one that the upstream is sent. `OPTIONS *` is about all of them.
+    pub(super) fn path<'a>(&'a self, head: &'a Parts) -> &'a str {
+        match (&self.normal, head.uri.path()) {
+            (Some(normal), _) => normal,
+            (None, "*") => "/",
+            (None, sent) => sent,
+        }
+    }
+
+    /// The request line's target: origin form, or `*` (RFC 9112, section 3.2).
+    fn origin_form(&self, uri: &Uri) -> Result<Option<Uri>, &'static str> {
+        let sent = uri.path_and_query();
+        let Some(normal) = &self.normal else {
+            let as_it_is = uri.authority().is_none() && uri.scheme().is_none();
+            return Ok((!as_it_is).then(|| sent.cloned().map_or_else(Uri::default, Uri::from)));
+        };
+        let target = match sent.and_then(PathAndQuery::query) {
+            Some(query) => format!("{normal}?{query}"),
+            None => normal.clone(),
+        };
+        let target = PathAndQuery::from_maybe_shared(Bytes::from(target));
+        target.map(|target| Some(Uri::from(target))).map_err(|_| "the target is malformed")
+    }
+}
+
+/// The target's authority wins over `Host` (RFC 9112, section 3.2.2); the engine has seen that they agree.
+fn authority(head: &Parts) -> Result<HeaderValue, &'static str> {
+    let authority = match head.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is malformed")?,
+        None => head.headers.get(HOST).cloned().unwrap_or(HeaderValue::from_static("")),
+    };
+    // RFC 3986, section 3.2.2, without user information (RFC 9110, section 4.2.4); so it needs no escape in quotes.
+    let is_host_byte = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b);
+    if authority.as_bytes().iter().all(is_host_byte) { Ok(authority) } else { Err("the host is malformed") }
+}
+
+/// What one endpoint says of itself in every request.
+#[derive(Debug)]
+pub(super) struct Signature {
+    endpoint: HeaderValue,
+    /// The end of `Forwarded`, from the quotation mark that closes the host.
+    by: String,
+    client_cert: ClientCert,
+}
+
+/// What a request asks of its connection, besides an answer.
+#[derive(Debug)]
+pub(super) struct Asks {
+    /// The protocol that it wants to switch to, by the value of `Upgrade`.
+    pub(super) switch: Option<HeaderValue>,
+    /// Whether a body follows, and its length where it is known.
+    pub(super) body: Option<Option<u64>>,
+}
+
+impl Signature {
+    pub(super) fn new(endpoint: &EndpointName) -> Self {
+        // The name's alphabet is within both a field's and a node's; `EndpointName` sees to it.
+        let value = HeaderValue::from_str(endpoint.as_str()).unwrap_or(HeaderValue::from_static("unknown"));
+        Self { endpoint: value, by: format!("\";by=_{endpoint}"), client_cert: ClientCert::default() }
+    }
+
+    /// Rewrites the head: target, version and fields as the upstream is to see them.
+    ///
+    /// # Errors
+    /// In a few words, why the request is refused as a bad one.
+    pub(super) fn rewrite(
+        &self,
+        head: &mut Parts,
+        target: Target,
+        asks: &Asks,
+        info: &ConnectionInfo,
+    ) -> Result<(), &'static str> {
+        check_length(&head.headers, asks)?;
+        if let Some(uri) = target.origin_form(&head.uri)? {
+            head.uri = uri;
+        }
+        let wants_trailers = fields::has_token(&head.headers, TE, "trailers");
+        fields::strip(&mut head.headers, is_not_the_clients_to_say);
+        if head.version == Version::HTTP_2 {
+            join_cookies(&mut head.headers);
+        }
+        head.headers.append(VIA, via(head.version));
+        head.version = Version::HTTP_11;
+        set_connection(&mut head.headers, asks, wants_trailers);
+        self.sign(&mut head.headers, target.authority, info);
+        Ok(())
+    }
+
+    fn sign(&self, fields: &mut HeaderMap, authority: HeaderValue, info: &ConnectionInfo) {
+        if let Some((forwarded, client)) = self.forwarded(&authority, info) {
+            fields.insert(FORWARDED, forwarded);
+            fields.insert(X_FORWARDED_FOR, client);
+        }
+        fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(info.scheme()));
+        fields.insert(X_FORWARDED_HOST, authority.clone());
+        fields.insert(HOST, authority);
+        fields.insert(PORTCULLIS_ENDPOINT, self.endpoint.clone());
+        let certificate = info.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref());
+        if let Some(value) = certificate.and_then(|certificate| self.client_cert.value(certificate)) {
+            fields.insert(CLIENT_CERT, value);
+        }
+    }
+
+    /// `for=192.0.2.1;proto=https;host="example.com";by=_internet`, and the client's address out of the same buffer.
+    fn forwarded(&self, authority: &HeaderValue, info: &ConnectionInfo) -> Option<(HeaderValue, HeaderValue)> {
+        let ip = info.client.0.ip().to_canonical();
+        let mut text = Vec::with_capacity(96 + authority.len() + self.by.len());
+        let quote = if ip.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+        // Writing to a Vec cannot fail.
+        let _ = write!(text, "for={}", quote.0);
+        let client = text.len();
+        let _ = write!(text, "{ip}");
+        let client = client..text.len();
+        for piece in [quote.1, ";proto=", info.scheme(), ";host=\""] {
+            text.extend_from_slice(piece.as_bytes());
+        }
+        text.extend_from_slice(authority.as_bytes());
+        text.extend_from_slice(self.by.as_bytes());
+        let text = Bytes::from(text);
+        let client = HeaderValue::from_maybe_shared(text.slice(client)).ok()?;
+        Some((HeaderValue::from_maybe_shared(text).ok()?, client))
+    }
+}
+
+/// The length that is declared is passed on, so it must be the one that hyper has read by.
+fn check_length(fields: &HeaderMap, asks: &Asks) -> Result<(), &'static str> {
+    let mut declared = fields.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = declared.next() else { return Ok(()) };
+    let digits = first.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit())); // `parse` takes a sign
+    let length = digits.and_then(|digits| digits.parse::<u64>().ok());
+    let actual = asks.body.unwrap_or(Some(0));
+    if declared.next().is_none() && length.is_some() && length == actual {
+        Ok(())
+    } else {
+        Err("the body's length is not the one declared")
+    }
+}
+
+/// Fields that the gateway sets or that would mislead the upstream, in the spelling of CGI and its heirs too, where `_`
+/// and `-` are one. `Expect` is answered by the engine; `Proxy` would name a proxy to CGI programs.
+fn is_not_the_clients_to_say(name: &HeaderName) -> bool {
+    let ours = |name: &str| {
+        matches!(
+            name,
+            "forwarded"
+                | "x-forwarded-for"
+                | "x-forwarded-proto"
+                | "x-forwarded-host"
+                | "portcullis-endpoint"
+                | "client-cert"
+                | "client-cert-chain"
+                | "proxy"
+        )
+    };
+    let name_text = name.as_str();
+    *name == EXPECT || ours(name_text) || (name_text.contains('_') && ours(&name_text.replace('_', "-")))
+}
+
+/// HTTP/2 may split `Cookie`, HTTP/1.1 may not (RFC 9113, section 8.2.3).
+fn join_cookies(fields: &mut HeaderMap) {
+    if fields.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..]))) {
+        fields.insert(COOKIE, joined);
+    }
+}
+
+/// `Via` names the version that the message was received in (RFC 9110, section 7.6.3).
+pub(super) fn via(received: Version) -> HeaderValue {
+    HeaderValue::from_static(match received {
+        Version::HTTP_2 => "2 portcullis",
+        Version::HTTP_10 => "1.0 portcullis",
+        _ => "1.1 portcullis",
+    })
+}
+
+/// The fields of the connection to the upstream: what to switch to, whether trailers are welcome, and the framing that
+/// hyper would not choose by itself for a GET with a body.
+fn set_connection(fields: &mut HeaderMap, asks: &Asks, wants_trailers: bool) {
+    if let Some(protocol) = &asks.switch {
+        fields.insert(UPGRADE, protocol.clone());
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else if wants_trailers {
+        fields.insert(TE, HeaderValue::from_static("trailers"));
+        fields.insert(CONNECTION, HeaderValue::from_static("te")); // RFC 9110, section 10.1.4
+    }
+    match asks.body {
+        None => {}
+        Some(None) => drop(fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
+        Some(Some(length)) => drop(fields.insert(CONTENT_LENGTH, length.into())),
+    }
+}
+
+/// Takes out of a request's trailers what its head could not say either.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    fields::strip(trailers, |name| is_not_the_clients_to_say(name) || *name == HOST || *name == CONTENT_LENGTH);
+}

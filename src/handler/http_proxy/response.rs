@@ -1,0 +1,127 @@
+//! Turns a server's response into the one that the client gets, and answers what the gateway answers itself.
+//!
+//! Owns [`ProxyBody`] and the errors of a proxy: their status, their `Proxy-Status` (RFC 9209) and the few words that a
+//! client is told. Called by `http_proxy`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, VIA};
+use hyper::{Response, StatusCode, Version};
+
+use super::{fields, request};
+use crate::handler::http::{BoxError, Reply};
+use crate::upstream::{DialError, ExchangeError, Failure, ResponseBody};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// The body of an answer: the upstream's, as it streams in, or a short text of the gateway's.
+#[derive(Debug)]
+pub enum ProxyBody {
+    /// The upstream's.
+    Upstream(ResponseBody),
+    /// The gateway's; `None` once it was read, or where there is none.
+    Text(Option<Bytes>),
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Upstream(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|ok| ok.map(without_hop_fields)))
+            }
+            Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Text(text) => text.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Upstream(body) => body.size_hint(),
+            Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+        }
+    }
+}
+
+fn without_hop_fields(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        fields::strip(trailers, |_| false);
+    }
+    frame
+}
+
+/// A server's response as the client gets it, whichever version either speaks.
+pub(super) fn pass_back<B>(mut response: Response<B>) -> Response<B> {
+    let received = response.version();
+    *response.version_mut() = Version::HTTP_11;
+    fields::strip(response.headers_mut(), |_| false);
+    response.headers_mut().append(VIA, request::via(received));
+    response
+}
+
+/// A short text of the gateway's.
+pub(super) fn text(status: StatusCode, text: Bytes) -> Response<ProxyBody> {
+    let mut response = Response::new(ProxyBody::Text(Some(text).filter(|text| !text.is_empty())));
+    *response.status_mut() = status;
+    if !response.body().is_end_stream() {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    response
+}
+
+/// Refuses a request that the client should not have sent like this; `why` is a few words from a closed set.
+pub(super) fn refuse(status: StatusCode, why: &'static str) -> Reply<ProxyBody> {
+    let mut response = text(status, sentence(status, why));
+    let proxy_status = format!("portcullis; error=http_request_error; details=\"{why}\"");
+    response.headers_mut().extend(HeaderValue::try_from(proxy_status).ok().map(|value| (PROXY_STATUS, value)));
+    Reply { response, upstream: None, error: Some(why) }
+}
+
+/// Answers for an upstream that did not.
+pub(super) fn upstream_failed(error: &ExchangeError) -> Reply<ProxyBody> {
+    let (status, name, words) = in_words(&error.failure);
+    let mut response = text(status, sentence(status, words));
+    // A server's name is "HOST:PORT", which a quoted string can hold as it is.
+    let proxy_status = format!("portcullis; error={name}; next-hop=\"{}\"", error.server);
+    response.headers_mut().extend(HeaderValue::try_from(proxy_status).ok().map(|value| (PROXY_STATUS, value)));
+    Reply { response, upstream: Some(Arc::clone(&error.server)), error: Some(words) }
+}
+
+fn sentence(status: StatusCode, words: &str) -> Bytes {
+    format!("{} {}: {words}\n", status.as_str(), status.canonical_reason().unwrap_or_default()).into()
+}
+
+/// An error's status and name (RFC 9209, section 2.3), and what the client and the access log are told.
+fn in_words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
+    use StatusCode as S;
+    match failure {
+        Failure::Dial(DialError::Refused(_)) => (S::BAD_GATEWAY, "connection_refused", "connection refused"),
+        Failure::Dial(DialError::Unroutable(_)) => (S::BAD_GATEWAY, "destination_ip_unroutable", "upstream unroutable"),
+        Failure::Dial(DialError::Timeout) => (S::GATEWAY_TIMEOUT, "connection_timeout", "connection timed out"),
+        Failure::Dial(DialError::Exhausted(_)) => {
+            (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "no connection to spare")
+        }
+        Failure::Closed => (S::BAD_GATEWAY, "connection_terminated", "upstream closed the connection"),
+        Failure::Incomplete => (S::BAD_GATEWAY, "http_response_incomplete", "upstream response broke off"),
+        Failure::ResponseTimeout => (S::GATEWAY_TIMEOUT, "http_response_timeout", "upstream response timed out"),
+        Failure::WriteTimeout => (S::GATEWAY_TIMEOUT, "connection_write_timeout", "upstream stopped reading"),
+        Failure::Protocol(_) => (S::BAD_GATEWAY, "http_protocol_error", "upstream response is malformed"),
+        Failure::Switch => (S::BAD_GATEWAY, "http_upgrade_failed", "upstream upgrade failed"),
+        Failure::HeadTooLarge => {
+            (S::BAD_GATEWAY, "http_response_header_section_size", "upstream response head too large")
+        }
+        Failure::ClientBody => (S::BAD_REQUEST, "http_request_error", "request body broke off"),
+    }
+}

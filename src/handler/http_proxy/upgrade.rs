@@ -1,0 +1,105 @@
+//! Upgrades: a request that asks to change protocols (RFC 9110, section 7.8), such as to WebSocket.
+//!
+//! Only the upstream's 101 switches, and no byte of the client's passes before it. `http_proxy` finds out here whether a
+//! request asks, and hands over both ends once the upstream agreed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::http::request::Parts;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Response, Version};
+use hyper_util::rt::TokioIo;
+
+use super::response::ProxyBody;
+use super::{fields, response};
+use crate::drain::Drain;
+use crate::handler::Context;
+use crate::relay::relay;
+use crate::upstream::Tunnel;
+
+/// The protocol that a request asks to switch to; `None` where it does not ask, or not in a way that is passed on:
+/// over HTTP/2, with a body, or to HTTP/2 itself, which would let requests pass unseen.
+pub(super) fn asked(head: &Parts, has_body: bool) -> Option<HeaderValue> {
+    if head.version != Version::HTTP_11 || has_body || !fields::has_token(&head.headers, CONNECTION, "upgrade") {
+        return None;
+    }
+    let mut lines = head.headers.get_all(UPGRADE).iter();
+    let protocol = lines.next().filter(|_| lines.next().is_none())?;
+    let is_http2 = fields::tokens(protocol).any(|token| token.get(..2).is_some_and(|t| t.eq_ignore_ascii_case(b"h2")));
+    (!is_http2).then(|| protocol.clone())
+}
+
+/// The client's end of an upgrade that the upstream has yet to agree to.
+pub(super) struct Pending {
+    client: OnUpgrade,
+    protocol: HeaderValue,
+    /// How long not a byte may pass.
+    idle: Duration,
+    drain: Option<Drain>,
+}
+
+impl Pending {
+    /// Takes the client's end from a request's extensions. `idle` is used where the engine lent no [`Context`].
+    pub(super) fn take(head: &mut Parts, protocol: HeaderValue, idle: Duration) -> Option<Self> {
+        let client = head.extensions.remove::<OnUpgrade>()?;
+        let context = head.extensions.get::<Arc<Context>>();
+        let idle = context.map_or(idle, |context| context.timeouts.idle);
+        Some(Self { client, protocol, idle, drain: head.extensions.get::<Drain>().cloned() })
+    }
+
+    /// What the client offered to switch to.
+    pub(super) fn protocol(&self) -> &HeaderValue {
+        &self.protocol
+    }
+
+    /// Answers the upstream's 101 and relays from then on.
+    pub(super) fn switch(self, switched: Response<()>, mut tunnel: Tunnel) -> Response<ProxyBody> {
+        let agreed = switched.headers().get(UPGRADE).cloned();
+        let mut response = response::pass_back(switched).map(|()| ProxyBody::Text(None));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().extend(agreed.map(|protocol| (UPGRADE, protocol)));
+        let in_flight = self.drain.as_ref().map(Drain::track);
+        tokio::spawn(async move {
+            // The client's end comes once the 101 is written. A client that is gone by then leaves nothing to relay.
+            if let Ok(Ok(client)) = tokio::time::timeout(self.idle, self.client).await {
+                relay(&mut TokioIo::new(client), &mut tunnel, self.idle).await;
+            }
+            drop(in_flight);
+        });
+        response
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+
+    fn asked_with(version: Version, lines: &[(&str, &str)], has_body: bool) -> Option<HeaderValue> {
+        let mut request = Request::builder().version(version);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        asked(&request.body(()).unwrap().into_parts().0, has_body)
+    }
+
+    #[test]
+    fn a_request_asks_to_switch_when_both_fields_say_so() {
+        let both = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+        assert_eq!(asked_with(Version::HTTP_11, &both, false).unwrap(), "websocket");
+        assert!(asked_with(Version::HTTP_11, &both[1..], false).is_none());
+        assert!(asked_with(Version::HTTP_11, &both[..1], false).is_none());
+    }
+
+    #[test]
+    fn an_upgrade_over_http_2_with_a_body_or_to_http_2_is_an_ordinary_request() {
+        let to = |protocol| [("connection", "upgrade"), ("upgrade", protocol)];
+        assert!(asked_with(Version::HTTP_2, &to("websocket"), false).is_none());
+        assert!(asked_with(Version::HTTP_11, &to("websocket"), true).is_none());
+        assert!(asked_with(Version::HTTP_11, &to("websocket, H2C"), false).is_none());
+    }
+}
