@@ -7,8 +7,9 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use thread_local::ThreadLocal;
@@ -22,6 +23,8 @@ use crate::metrics::Counter;
 const PASS_ON: usize = 16 * 1024;
 /// How many buffers may wait for the writer.
 const WAITING: usize = 64;
+/// Tells the writer that nothing more comes: a buffer that is passed on is never empty.
+const END: &str = "";
 
 /// Where lines go. Clones share one writer.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,8 @@ struct Shared {
     buffers: ThreadLocal<RefCell<String>>,
     writer: SyncSender<String>,
     dropped: ThreadLocal<Counter>,
+    /// The writer, until [`AccessLog::finish`] has waited for it.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a line says.
@@ -76,15 +81,16 @@ impl AccessLog {
         Self(None)
     }
 
-    /// A log on standard output. Its thread ends when the last clone is dropped and everything is written.
+    /// A log on standard output, written by a thread of its own.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn stdout(json: bool) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+    pub fn stdout(json: bool) -> std::io::Result<Self> {
         let (writer, lines) = sync_channel(WAITING);
         let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || write_out(&lines))?;
-        let shared = Shared { json, buffers: ThreadLocal::new(), writer, dropped: ThreadLocal::new() };
-        Ok((Self(Some(Arc::new(shared))), thread))
+        let thread = Mutex::new(Some(thread));
+        let shared = Shared { json, buffers: ThreadLocal::new(), writer, dropped: ThreadLocal::new(), thread };
+        Ok(Self(Some(Arc::new(shared))))
     }
 
     /// Whether anything is written; lets a caller skip gathering what nobody reads.
@@ -115,6 +121,18 @@ impl AccessLog {
         }
     }
 
+    /// Waits until everything that was passed on is written. Nothing that comes later is.
+    pub fn finish(&self) {
+        let Some(shared) = &self.0 else { return };
+        let thread = shared.thread.lock().ok().and_then(|mut thread| thread.take());
+        if let Some(thread) = thread
+            && shared.writer.send(END.into()).is_ok()
+        {
+            // The writer cannot panic; were it to, its lines are lost either way.
+            let _ = thread.join();
+        }
+    }
+
     /// How many lines were dropped because the writer could not follow.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -137,6 +155,9 @@ impl Shared {
 fn write_out(lines: &Receiver<String>) {
     let mut out = std::io::stdout();
     for chunk in lines {
+        if chunk == END {
+            return;
+        }
         // A closed standard output must not end the gateway; nothing is left to tell it to.
         if out.write_all(chunk.as_bytes()).and_then(|()| out.flush()).is_err() {
             return;

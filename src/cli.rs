@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod generate;
 mod report;
+mod run;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -35,13 +36,12 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command, out: &mut dyn Write) -> io::Result<ExitCode> {
     match command {
-        Command::Check(args) => Ok(check::check(&args, &mut Terminal::stderr())),
+        Command::Check(args) => check::check(&args, out, &mut Terminal::stderr()),
         Command::Schema => generate::schema(out),
         Command::Completions { shell } => generate::completions(shell, out),
         Command::Man { command } => generate::man(command.as_deref(), out),
         Command::Version => generate::version(out),
-        Command::Run(_) => Ok(Terminal::stderr().absent("run")),
-        Command::Audit(_) => Ok(Terminal::stderr().absent("audit")),
-        Command::Explain(_) => Ok(Terminal::stderr().absent("explain")),
+        Command::Run(args) => run::run(&args, out, &mut Terminal::stderr()),
+        Command::Audit(_) | Command::Explain(_) => todo!(),
     }
 }

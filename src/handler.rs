@@ -6,6 +6,8 @@
 pub mod echo;
 pub mod http;
 pub mod http_proxy;
+pub mod respond;
+pub mod tcp_proxy;
 
 use std::fmt;
 use std::future::Future;

@@ -2,18 +2,29 @@
 //!
 //! One process opens many *endpoints*, each plain or TLS; one *handler* serves them all and is told, for every
 //! connection, which endpoint it came in by; every certificate is *audited* before a byte is served with it.
+//!
+//! [`gateway::Gateway::builder`] is the way in: give it a [`config::Config`] and, where the handlers that ship do not do, a
+//! [`handler::Handler`] of your own.
 
+pub mod access;
 pub mod access_log;
+pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod connection;
 pub mod drain;
+pub mod gateway;
 pub mod handler;
 pub mod identity;
 mod labels;
+pub mod listener;
 pub mod metrics;
 pub mod plan;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod sampler;
 pub mod stream;
+pub mod tls;
 pub mod units;
 pub mod upstream;
+mod worker;

@@ -1,15 +1,37 @@
 //! What is ready to run: a checked, immutable [`Plan`] made from a `Config`.
 //!
-//! Start-up, `check` and reload all go through here; it collects every error instead of stopping at the first.
-//! `gateway` runs a plan; `admin` shows it.
+//! Start-up, `check` and reload all go through [`Plan::new`], which collects every error instead of stopping at the
+//! first. `gateway` runs a plan; `admin` shows it. `plan/endpoints.rs` makes the endpoints, `plan/certificates.rs`
+//! their TLS.
 
+mod certificates;
+mod endpoints;
+mod summary;
+mod upstreams;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::config::Config;
-use crate::handler::{Context, Instance};
+use tokio_rustls::TlsAcceptor;
+
+use crate::access::Access;
+use crate::access_log::AccessLog;
+use crate::config::Problems;
+use crate::config::{Config, HandlerConfig};
+use crate::handler::echo::Echo;
+use crate::handler::http_proxy::HttpProxy;
+use crate::handler::respond::Respond;
+use crate::handler::tcp_proxy::TcpProxy;
+use crate::handler::{Context, Handler, Instance};
 use crate::identity::Endpoint;
+use crate::sampler::Sampler;
+use crate::tls::audit::policy::Policy;
+use crate::tls::audit::{AuditedChain, ChainReport, Fallback};
+use crate::tls::server_config::Offer;
+use crate::units;
 use crate::upstream::Upstream;
 
 /// A configuration that was checked and is ready to run.
@@ -43,18 +65,47 @@ pub struct AdminPlan {
 pub struct EndpointPlan {
     /// Its identity.
     pub endpoint: Arc<Endpoint>,
-    /// Where it listens.
+    /// Where it listens; at least one address.
     pub listen: Vec<SocketAddr>,
     /// What its connections share.
     pub context: Arc<Context>,
+    /// Whose connections it takes.
+    pub access: Access,
+    /// Which of many like events are logged.
+    pub noise: Sampler,
     /// How many connections it holds at most.
     pub max_connections: usize,
     /// Whether readiness needs it.
     pub required: bool,
     /// The handler's name and type, such as ("site", "http-proxy").
     pub handler: (String, &'static str),
+    /// What TLS needs at a handshake; `None` on a plain endpoint, and on a refused one.
+    pub tls: Option<TlsTerms>,
+    /// What the audit found; empty on a plain endpoint.
+    pub certificates: Certificates,
     /// Whether it can serve.
     pub state: EndpointState,
+}
+
+/// What TLS needs at a handshake.
+pub struct TlsTerms {
+    /// Makes connections by the endpoint's server configuration.
+    pub acceptor: TlsAcceptor,
+    /// What is offered to clients.
+    pub offer: Offer,
+    /// Application protocols, most preferred first.
+    pub alpn: Vec<String>,
+}
+
+/// What the audit found of an endpoint's chains.
+#[derive(Default)]
+pub struct Certificates {
+    /// Every listed chain with its findings, in the order listed.
+    pub reports: Vec<ChainReport>,
+    /// The chains that may be served, best first.
+    pub candidates: Vec<Arc<AuditedChain>>,
+    /// Which chain stands in for which, and why.
+    pub fallbacks: Vec<Fallback>,
 }
 
 /// Whether an endpoint can serve.
@@ -66,4 +117,161 @@ pub enum EndpointState {
     },
     /// It cannot: none of its chains is fit. Each reason is a sentence that names file, rule and remedy.
     Refused(Vec<String>),
+}
+
+/// What a plan is made from.
+pub struct Inputs<'a> {
+    /// The words.
+    pub config: &'a Config,
+    /// The folder that relative paths are relative to.
+    pub directory: &'a Path,
+    /// Handlers that a library user brings, by name.
+    pub handlers: &'a HashMap<String, Arc<dyn Handler>>,
+    /// Whether a TLS endpoint without certificates gets one made in memory.
+    pub development_certificate: bool,
+    /// Where access lines go.
+    pub access_log: AccessLog,
+    /// The time by which certificates are judged.
+    pub now: SystemTime,
+}
+
+impl Plan {
+    /// Checks a configuration and makes it ready: reads keys and chains, audits them, resolves upstreams, starts
+    /// handlers. Opens no port.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration. What is wrong with a chain or key file is no error here: it
+    /// refuses its endpoint, or makes another chain stand in.
+    pub fn new(inputs: &Inputs<'_>) -> Result<Self, Problems> {
+        let config = inputs.config;
+        let mut problems = Problems::default();
+        let drain_timeout =
+            problems.take(&["gateway", "drain_timeout"], units::duration(&config.gateway.drain_timeout));
+        let admin = admin(inputs, &mut problems);
+        let policy = policy(config, &mut problems);
+        let upstreams = upstreams::plan(&config.upstreams, &mut problems);
+        let handlers = handlers(inputs, &upstreams, &mut problems);
+        let endpoints = endpoints::plan(inputs, &handlers, policy.as_ref(), &mut problems);
+        if config.gateway.max_connections == 0 {
+            problems.push(&["gateway", "max_connections"], "nothing could connect", Some("give 1 or more".into()));
+        }
+        if config.gateway.workers > MAX_WORKERS {
+            let message = format!("more than {MAX_WORKERS} workers");
+            problems.push(&["gateway", "workers"], message, Some("0 means one per CPU".into()));
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let workers = match config.gateway.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        Ok(Self {
+            config: config.clone(),
+            workers,
+            drain_timeout: drain_timeout.unwrap_or_default(),
+            max_connections: config.gateway.max_connections,
+            admin,
+            endpoints,
+            upstreams,
+        })
+    }
+
+    /// The reasons of every refused endpoint, each a sentence that names it.
+    pub fn refusals(&self) -> impl Iterator<Item = String> {
+        self.endpoints.iter().flat_map(|endpoint| match &endpoint.state {
+            EndpointState::Ready { .. } => Vec::new(),
+            EndpointState::Refused(reasons) => reasons
+                .iter()
+                .map(|reason| format!("endpoint {:?} is refused: {reason}", endpoint.endpoint.name))
+                .collect(),
+        })
+    }
+}
+
+/// More threads than any machine has cores is a slip of the pen.
+const MAX_WORKERS: usize = 1024;
+
+fn policy(config: &Config, problems: &mut Problems) -> Option<Policy> {
+    match Policy::new(&config.audit) {
+        Ok(policy) => Some(policy),
+        Err(faults) => {
+            for (path, message) in faults {
+                let path: Vec<&str> = std::iter::once("audit").chain(path.iter().map(String::as_str)).collect();
+                problems.push(&path, message, None);
+            }
+            None
+        }
+    }
+}
+
+fn admin(inputs: &Inputs<'_>, problems: &mut Problems) -> Option<AdminPlan> {
+    let config = &inputs.config.admin;
+    if config.listen == "off" {
+        return None;
+    }
+    let listen = problems.take(&["admin", "listen"], units::listen_address(&config.listen))?;
+    let token = config.token_file.as_ref().map(|file| {
+        let path = inputs.directory.join(file);
+        let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        match text.lines().next().map(str::trim) {
+            Some(token) if token.len() >= MIN_TOKEN => Ok(Arc::from(token)),
+            _ => Err(format!("{}: its first line is shorter than {MIN_TOKEN} characters", path.display())),
+        }
+    });
+    let token = match token {
+        None => None,
+        Some(token) => Some(problems.take(&["admin", "token_file"], token)?),
+    };
+    if !listen.ip().to_canonical().is_loopback() && token.is_none() {
+        let message = format!("{listen} can be reached from other machines, and no token is asked for");
+        problems.push(&["admin", "listen"], message, Some("listen on 127.0.0.1, or set token_file".into()));
+    }
+    Some(AdminPlan { listen, token })
+}
+
+/// A token that is shorter can be guessed.
+const MIN_TOKEN: usize = 16;
+
+/// A handler with its type's name.
+type Named = (Arc<dyn Handler>, &'static str);
+
+/// Faults of a handler's table: the dotted path within it, and a sentence.
+type Faults = Vec<(String, String)>;
+
+/// Every handler by name; `None` for one that is defined but wrong, so that endpoints that name it are not to blame
+/// as well.
+fn handlers(
+    inputs: &Inputs<'_>,
+    upstreams: &[Arc<Upstream>],
+    problems: &mut Problems,
+) -> BTreeMap<String, Option<Named>> {
+    let mut handlers: BTreeMap<String, Option<Named>> = BTreeMap::new();
+    for (name, config) in &inputs.config.handlers {
+        let made = handler(inputs, config, upstreams).map_err(|faults| {
+            for (path, message) in faults {
+                let path: Vec<&str> = ["handlers", name].into_iter().chain(path.split_terminator('.')).collect();
+                problems.push(&path, message, None);
+            }
+        });
+        handlers.insert(name.clone(), made.ok());
+    }
+    for (name, handler) in inputs.handlers {
+        if handlers.insert(name.clone(), Some((Arc::clone(handler), "library"))).is_some() {
+            let message = "a handler of this name was also given to the builder";
+            problems.push(&["handlers", name], message, Some("rename one of them".into()));
+        }
+    }
+    handlers
+}
+
+fn handler(inputs: &Inputs<'_>, config: &HandlerConfig, upstreams: &[Arc<Upstream>]) -> Result<Named, Faults> {
+    let upstream = |name: &str| upstreams.iter().find(|upstream| *upstream.name == *name).cloned();
+    let endpoint = |name: &str| inputs.config.endpoints.contains_key(name);
+    Ok(match config {
+        HandlerConfig::HttpProxy(config) => (Arc::new(HttpProxy::new(config, &upstream, &endpoint)?), "http-proxy"),
+        HandlerConfig::TcpProxy(config) => (Arc::new(TcpProxy::new(config, &upstream)?), "tcp-proxy"),
+        HandlerConfig::Respond(config) => (Arc::new(Respond::new(config)?), "respond"),
+        HandlerConfig::Echo(_) => (Arc::new(Echo), "echo"),
+    })
 }

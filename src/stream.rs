@@ -138,13 +138,29 @@ pub struct Socket {
     /// The first bytes that came, to tell a stray plain request from broken TLS.
     first: [u8; 8],
     first_len: u8,
+    /// Refuse, unread, what cannot be the beginning of TLS, so that it can be answered in its own words.
+    tls_only: bool,
 }
 
 impl Socket {
     /// Wraps an accepted socket; its bytes count for `metrics`.
     #[must_use]
     pub fn new(tcp: TcpStream, metrics: Arc<EndpointMetrics>) -> Self {
-        Self { tcp, metrics, first: [0; 8], first_len: 0 }
+        Self { tcp, metrics, first: [0; 8], first_len: 0, tls_only: false }
+    }
+
+    /// The first byte of every TLS connection: a record of type `handshake` (RFC 9846, section 5.1).
+    pub const TLS_HANDSHAKE: u8 = 0x16;
+
+    /// From here on, reading fails if the first byte is not that of a TLS handshake. Without this, an alert would go
+    /// out before anyone could answer a stray plain HTTP request in HTTP.
+    pub fn expect_tls(&mut self) {
+        self.tls_only = true;
+    }
+
+    /// Starts over with [`first_bytes`](Self::first_bytes), after a PROXY header.
+    pub fn forget_first_bytes(&mut self) {
+        self.first_len = 0;
     }
 
     /// The first bytes that were read, eight at most.
@@ -159,14 +175,18 @@ impl Socket {
         &self.tcp
     }
 
-    fn count_read(&mut self, bytes: &[u8]) {
+    fn count_read(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.metrics.here().received_bytes.add(bytes.len() as u64);
         let have = usize::from(self.first_len);
         if have < self.first.len() {
             let n = bytes.len().min(self.first.len() - have);
             self.first[have..have + n].copy_from_slice(&bytes[..n]);
             self.first_len += n as u8;
+            if self.tls_only && self.first_len > 0 && self.first[0] != Self::TLS_HANDSHAKE {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
+            }
         }
+        Ok(())
     }
 
     fn count_written(&self, written: usize) {
@@ -178,8 +198,7 @@ impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
-        self.count_read(&buf.filled()[before..]);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.count_read(&buf.filled()[before..]))
     }
 }
 

@@ -1,18 +1,46 @@
 //! `portcullis check`: everything that start-up does, without opening a port.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::CheckArgs;
 use super::report::Terminal;
+use crate::access_log::AccessLog;
 use crate::config::{Config, Problem, Source};
+use crate::gateway::Gateway;
+use crate::plan::Plan;
+use crate::tls::audit::Level;
 
-/// Checks a configuration and reports every error.
-pub(super) fn check(args: &CheckArgs, terminal: &mut Terminal) -> ExitCode {
-    match load(&args.config) {
-        Ok(_) => terminal.absent("check more than the file's shape"),
-        Err(problems) => terminal.problems(&problems),
+/// Checks a configuration and reports every error; without one, tells what would be served.
+pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
+    let (source, config) = match load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(problems) => return Ok(terminal.problems(&problems)),
+    };
+    let plan = match Gateway::builder(config).directory(source.directory()).plan(AccessLog::off()) {
+        Ok(plan) => plan,
+        Err(problems) => return Ok(terminal.problems(&problems.placed(Some(&source)))),
+    };
+    for endpoint in &plan.endpoints {
+        writeln!(out, "{}: {}", endpoint.endpoint.name, endpoint.summary(&[]))?;
     }
+    out.flush()?;
+    let faults = faults(&plan);
+    if faults.is_empty() {
+        writeln!(out, "{}: no error", source.file())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(terminal.list(&faults, &format!("{}: {} of its certificates", source.file(), super::report::errors(faults.len()))))
+}
+
+/// What is wrong with chains and keys: refusals, and every finding that clients would trip over.
+fn faults(plan: &Plan) -> Vec<String> {
+    let findings = plan.endpoints.iter().flat_map(|endpoint| &endpoint.certificates.reports).flat_map(|r| &r.findings);
+    let grave = findings.filter(|finding| finding.effective_level().is_some_and(|level| level >= Level::Error));
+    let mut faults: Vec<String> = grave.map(ToString::to_string).collect();
+    faults.extend(plan.refusals());
+    faults
 }
 
 /// Reads and parses a configuration file.

@@ -34,8 +34,7 @@ impl Terminal {
             let (on, off) = if self.colour { (BOLD, PLAIN) } else { ("", "") };
             let _ = writeln!(self.stream, "{on}{place}{off}{rest}");
         }
-        let number = problems.len();
-        self.fault(&format!("{number} {}", if number == 1 { "error" } else { "errors" }))
+        self.fault(&errors(problems.len()))
     }
 
     /// Says why the command cannot do what it was asked, and fails.
@@ -45,10 +44,18 @@ impl Terminal {
         ExitCode::FAILURE
     }
 
-    /// Says that this build cannot do it, and fails.
-    pub(super) fn absent(&mut self, command: &str) -> ExitCode {
-        self.fault(&format!("this build cannot {command}"))
+    /// Reports faults, a line each, then what they mean, and fails.
+    pub(super) fn list(&mut self, faults: &[String], meaning: &str) -> ExitCode {
+        for fault in faults {
+            let _ = writeln!(self.stream, "{fault}");
+        }
+        self.fault(meaning)
     }
+}
+
+/// "1 error", "2 errors".
+pub(super) fn errors(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "error" } else { "errors" })
 }
 
 /// Whether to colour: on a terminal, unless NO_COLOR is set and not empty.

@@ -77,6 +77,11 @@ impl Problems {
         self.0.push(Found { path, message: message.into(), remedy });
     }
 
+    /// The value, or a problem at `path` that says why there is none.
+    pub fn take<T>(&mut self, path: &[&str], result: Result<T, String>) -> Option<T> {
+        result.map_err(|why| self.push(path, why, None)).ok()
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -108,6 +113,20 @@ pub(super) fn sort(problems: &mut [Problem]) {
         Some(place) => (place.line, place.column),
         None => (usize::MAX, 0),
     });
+}
+
+/// A line each, without places.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Found { path, message, remedy }) in self.0.iter().enumerate() {
+            let line = if index == 0 { "" } else { "\n" };
+            write!(f, "{line}{}: {message}", dotted(path))?;
+            if let Some(remedy) = remedy {
+                write!(f, "; {remedy}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A path as TOML writes it: keys with dots between them, in quotes where a key is not bare.

@@ -26,8 +26,8 @@ pub use self::response::ProxyBody;
 use self::request::{Asks, Signature, Target};
 use self::routes::{Action, Names, Route};
 use crate::config::HttpProxyConfig;
-use crate::handler::http::{HttpService, Reply, RequestBody};
-use crate::handler::{Settings, StartError};
+use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody};
+use crate::handler::{Handler, Instance, Settings, StartError};
 use crate::identity::{ConnectionInfo, Endpoint};
 use crate::upstream::{Answer, Answered, Outgoing, Upstream};
 
@@ -84,6 +84,16 @@ impl HttpProxy {
         }
         let routes = self.routes.iter().filter(|route| route.is_for(endpoint.name.as_str())).cloned().collect();
         Ok(HttpProxyService { routes, default: self.default.clone(), signature: Signature::new(&endpoint.name) })
+    }
+}
+
+impl Handler for HttpProxy {
+    fn start(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
+        Ok(Arc::new(HttpInstance::new(self.service(endpoint, settings)?)))
+    }
+
+    fn protocols(&self) -> &'static [&'static str] {
+        http::PROTOCOLS
     }
 }
 

@@ -1,0 +1,59 @@
+//! Which addresses may connect, and which peers speak for others.
+//!
+//! Owns an endpoint's `allow`, `deny` and `accept_proxy_protocol` lists. Made by `plan`; asked by `listener` and
+//! `connection`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// An endpoint's lists of networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Clients that may connect; empty means all.
+    pub allow: Vec<IpNet>,
+    /// Clients that may not; wins over `allow`.
+    pub deny: Vec<IpNet>,
+    /// Peers that must say, in a PROXY header, for whom they connect.
+    pub proxies: Vec<IpNet>,
+}
+
+impl Access {
+    /// Whether a client may connect.
+    #[must_use]
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        !contains(&self.deny, client) && (self.allow.is_empty() || contains(&self.allow, client))
+    }
+
+    /// Whether this peer is a trusted proxy.
+    #[must_use]
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        contains(&self.proxies, peer.to_canonical())
+    }
+}
+
+fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deny_wins_and_a_mapped_address_is_judged_as_ipv4() {
+        let access = Access {
+            allow: vec!["10.0.0.0/8".parse().unwrap()],
+            deny: vec!["10.1.0.0/16".parse().unwrap()],
+            proxies: vec![],
+        };
+        assert!(access.admits("10.2.0.1".parse().unwrap()));
+        assert!(access.admits("::ffff:10.2.0.1".parse().unwrap()));
+        assert!(!access.admits("10.1.0.1".parse().unwrap()));
+        assert!(!access.admits("::ffff:10.1.0.1".parse().unwrap()));
+        assert!(!access.admits("192.0.2.1".parse().unwrap()));
+        assert!(!access.is_proxy("10.2.0.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,144 @@
+//! The `tcp-proxy` handler: passes bytes on to an upstream, both ways, with half-close.
+//!
+//! Owns the choice of a server, the PROXY header that tells it who is there, and how a break on one side reaches the
+//! other. The bytes are moved by `relay`; servers come from `upstream`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError};
+use crate::access_log::Entry;
+use crate::config::{ProxyProtocol, TcpProxyConfig};
+use crate::identity::{ConnectionInfo, Endpoint};
+use crate::metrics::UpstreamFailure;
+use crate::proxy_protocol;
+use crate::relay::{Broken, relay};
+use crate::upstream::{Server, Upstream};
+
+/// Passes bytes on to an upstream.
+#[derive(Clone, Debug)]
+pub struct TcpProxy {
+    upstream: Arc<Upstream>,
+    proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl TcpProxy {
+    /// A proxy to the upstream that the handler's table names; `upstream` looks it up.
+    ///
+    /// # Errors
+    /// Each fault: its path within the table, and a sentence.
+    pub fn new(
+        config: &TcpProxyConfig,
+        upstream: &dyn Fn(&str) -> Option<Arc<Upstream>>,
+    ) -> Result<Self, Vec<(String, String)>> {
+        match upstream(&config.upstream) {
+            Some(upstream) => Ok(Self { upstream, proxy_protocol: config.proxy_protocol }),
+            None => Err(vec![("upstream".into(), format!("there is no upstream {:?}", config.upstream))]),
+        }
+    }
+
+    /// Connects to the first server that can be reached, and tells it who is there.
+    async fn connect(&self, info: &ConnectionInfo) -> Result<(&Arc<Server>, TcpStream), ServeError> {
+        let mut last = ServeError::new(Side::Gateway, "the upstream has no server");
+        // Nothing was sent yet, so every server may be tried, each once.
+        for server in self.upstream.pick() {
+            match self.upstream.dial(server).await {
+                Ok(tcp) => return Ok((server, self.introduce(info, server, tcp).await?)),
+                Err(error) => last = ServeError::new(Side::Upstream, format_args!("{}: {error}", server.name)),
+            }
+        }
+        Err(last)
+    }
+
+    async fn introduce(
+        &self,
+        info: &ConnectionInfo,
+        server: &Server,
+        mut tcp: TcpStream,
+    ) -> Result<TcpStream, ServeError> {
+        if let Some(version) = self.proxy_protocol {
+            let header = proxy_protocol::header(version, info);
+            let sent = timeout(self.upstream.timeouts.body, tcp.write_all(&header)).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                server.metrics.fail(UpstreamFailure::Closed);
+                return Err(ServeError::new(Side::Upstream, format_args!("{}: closed at once", server.name)));
+            }
+        }
+        Ok(tcp)
+    }
+}
+
+impl Handler for TcpProxy {
+    fn start(&self, _endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
+        StartError::refuse_settings("tcp-proxy", settings)?;
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+impl Instance for TcpProxy {
+    fn serve(self: Arc<Self>, mut connection: Connection) -> Serving {
+        Box::pin(async move {
+            let start = Instant::now();
+            let mut session = Session::default();
+            let result = self.session(&mut connection, &mut session).await;
+            connection.context.access_log.write(&Entry {
+                info: &connection.info,
+                request: None,
+                duration: start.elapsed(),
+                received: session.to_upstream,
+                sent: session.to_client,
+                upstream: session.server.as_ref().map(|server| &*server.name),
+                error: result.as_ref().err().map(|e| e.message.as_str()),
+            });
+            result
+        })
+    }
+}
+
+/// What a session's line in the access log says.
+#[derive(Default)]
+struct Session {
+    server: Option<Arc<Server>>,
+    to_upstream: u64,
+    to_client: u64,
+}
+
+impl TcpProxy {
+    async fn session(&self, connection: &mut Connection, session: &mut Session) -> Result<(), ServeError> {
+        let (server, mut tcp) = match self.connect(&connection.info).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                // No server: the client's bytes went nowhere, and a reset says so.
+                let _ = connection.stream.socket().tcp().set_zero_linger();
+                return Err(error);
+            }
+        };
+        let _open = server.opened();
+        session.server = Some(Arc::clone(server));
+        server.metrics.here().requests.add(1);
+        let relayed = relay(&mut connection.stream, &mut tcp, connection.context.timeouts.idle).await;
+        (session.to_upstream, session.to_client) = (relayed.to_upstream, relayed.to_client);
+        // A break on one side is a reset on the other, never an end that looks like the whole.
+        match relayed.broken {
+            None => Ok(()),
+            Some(Broken::Client(error)) => {
+                let _ = tcp.set_zero_linger();
+                Err(ServeError::new(Side::Client, error))
+            }
+            Some(Broken::Upstream(error)) => {
+                server.metrics.fail(UpstreamFailure::Closed);
+                let _ = connection.stream.socket().tcp().set_zero_linger();
+                Err(ServeError::new(Side::Upstream, format_args!("{}: {error}", server.name)))
+            }
+            Some(Broken::Idle) => {
+                let _ = tcp.set_zero_linger();
+                let _ = connection.stream.socket().tcp().set_zero_linger();
+                Err(ServeError::new(Side::Client, "idle"))
+            }
+        }
+    }
+}

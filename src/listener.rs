@@ -1,0 +1,157 @@
+//! Sockets and accept: one task per worker and listening address.
+//!
+//! Owns opening sockets (called by `gateway` before any worker starts, so that a port in use is a start-up error) and
+//! the accept loop (started by `worker`), which survives exhausted descriptors and hands each socket to `connection`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::connection::{self, Accepted, Limit, Slot};
+use crate::drain::Drain;
+use crate::handler::Instance;
+use crate::metrics::Rejection;
+use crate::plan::EndpointPlan;
+
+/// How many connections may wait in a socket's queue; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// How long accept rests after descriptors or memory ran out.
+const REST: Duration = Duration::from_millis(100);
+
+/// Opens one listening socket per worker on one address, all or none. Port 0 means one free port for all of them.
+///
+/// # Errors
+/// The address cannot be bound: taken by another process, not ours, or not permitted.
+pub fn open(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    // SO_REUSEPORT would let us share a port with another process of the same user without a word. Binding once
+    // without it finds that out.
+    let probe = bind(address, false)?;
+    let address = probe.local_addr()?;
+    drop(probe);
+    (0..workers)
+        .map(|_| {
+            let socket = bind(address, true)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })
+        .collect()
+}
+
+fn bind(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // "[::]:443" is IPv6 alone, so that "0.0.0.0:443" can stand beside it.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What an accept loop needs.
+pub(crate) struct Door {
+    pub(crate) socket: std::net::TcpListener,
+    pub(crate) endpoint: Arc<EndpointPlan>,
+    pub(crate) instance: Arc<dyn Instance>,
+    /// The caps, shared with the other workers.
+    pub(crate) gateway_limit: Arc<Limit>,
+    pub(crate) endpoint_limit: Arc<Limit>,
+}
+
+/// Accepts until the drain begins; then closes the socket.
+pub(crate) async fn run(door: Door, drain: Drain) {
+    let Door { socket, endpoint, instance, gateway_limit, endpoint_limit } = door;
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(endpoint = %endpoint.endpoint.name, "cannot listen: {error}");
+            return;
+        }
+    };
+    let mut exhausted = false;
+    let mut begun = std::pin::pin!(drain.begun());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut begun => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if is_exhaustion(&error) {
+                    endpoint.context.metrics.reject(Rejection::Resources);
+                    if !std::mem::replace(&mut exhausted, true) {
+                        warn!(endpoint = %endpoint.endpoint.name, "cannot accept: {error}; trying again every {REST:?}. \
+                            Raise the limit of open files (ulimit -n) or lower max_connections");
+                    }
+                    tokio::time::sleep(REST).await;
+                }
+                // Anything else concerned that one connection, which is gone (accept(2)).
+                continue;
+            }
+        };
+        if std::mem::replace(&mut exhausted, false) {
+            info!(endpoint = %endpoint.endpoint.name, "accepting again");
+        }
+        endpoint.context.metrics.here().accepted.add(1);
+        if !endpoint.access.is_proxy(peer.ip()) && !endpoint.access.admits(peer.ip()) {
+            endpoint.reject(Rejection::Address, peer, "its address is not allowed");
+            continue;
+        }
+        let slot = match Slot::take(&gateway_limit, &endpoint_limit, &endpoint.context.metrics) {
+            Ok(slot) => slot,
+            Err(full) => {
+                endpoint.reject(full, peer, "no room for another connection");
+                continue;
+            }
+        };
+        // Counted as in flight before the task exists, or a drain could miss it.
+        let in_flight = drain.track();
+        let (endpoint, instance, drain) = (Arc::clone(&endpoint), Arc::clone(&instance), drain.clone());
+        tokio::spawn(async move {
+            connection::serve(Accepted { tcp, peer, endpoint, instance, drain, slot }).await;
+            drop(in_flight);
+        });
+    }
+}
+
+/// Whether the process or the system ran out of something, so that accepting again at once would fail again.
+fn is_exhaustion(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
+}
+
+impl EndpointPlan {
+    /// Counts a connection that is turned away, and logs a sample.
+    pub(crate) fn reject(&self, reason: Rejection, client: SocketAddr, why: &str) {
+        self.context.metrics.reject(reason);
+        if let Some(left_out) = self.noise.admit(reason as usize, Instant::now()) {
+            info!(endpoint = %self.endpoint.name, %client, %reason, left_out, "connection turned away: {why}");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_another_socket_listens_on_cannot_be_shared_silently() {
+        let first = open("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert_eq!(first[0].local_addr().unwrap(), first[1].local_addr().unwrap());
+        let again = open(first[0].local_addr().unwrap(), 1);
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,227 @@
+//! Endpoints from their words: names, addresses, lists, deadlines, the handler's instance; TLS is `certificates.rs`'.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::certificates::{self, Outcome};
+use super::{Certificates, EndpointPlan, EndpointState, Inputs, Named};
+use crate::access::Access;
+use crate::config::Problems;
+use crate::config::nearest;
+use crate::config::{ClassConfig, EndpointConfig, TimeoutsConfig};
+use crate::handler::{Context, Timeouts};
+use crate::identity::{Class, Endpoint, EndpointName};
+use crate::metrics::EndpointMetrics;
+use crate::sampler::Sampler;
+use crate::tls::audit::policy::Policy;
+use crate::units;
+
+/// Makes every endpoint that is free of faults of configuration; those whose chains are unfit are made, and refused.
+pub(super) fn plan(
+    inputs: &Inputs<'_>,
+    handlers: &BTreeMap<String, Option<Named>>,
+    policy: Option<&Policy>,
+    problems: &mut Problems,
+) -> Vec<Arc<EndpointPlan>> {
+    let configs = &inputs.config.endpoints;
+    if configs.is_empty() {
+        problems.push(&["endpoints"], "there is no endpoint", Some("add an [endpoints.NAME] table".into()));
+    }
+    let addresses = addresses(inputs, problems);
+    let mut endpoints = Vec::new();
+    for (name, config) in configs {
+        let listen = addresses.get(name.as_str()).cloned().unwrap_or_default();
+        let mut one = One { inputs, name, config, problems };
+        endpoints.extend(one.plan(listen, handlers, policy).map(Arc::new));
+    }
+    endpoints
+}
+
+/// Reads every endpoint's addresses, and finds those that two of them claim.
+fn addresses<'a>(inputs: &Inputs<'a>, problems: &mut Problems) -> BTreeMap<&'a str, Vec<SocketAddr>> {
+    let mut claimed: Vec<(SocketAddr, String)> = Vec::new();
+    if let Ok(admin) = units::listen_address(&inputs.config.admin.listen) {
+        claimed.push((admin, "the admin port".into()));
+    }
+    let mut all = BTreeMap::new();
+    for (name, config) in &inputs.config.endpoints {
+        let listen = config.listen.as_slice();
+        if listen.is_empty() {
+            let remedy = Some(r#"list one, such as "127.0.0.1:8080""#.into());
+            problems.push(&["endpoints", name, "listen"], "there is no address", remedy);
+        }
+        let mut addresses = Vec::new();
+        for (index, text) in listen.iter().enumerate() {
+            let path = ["endpoints", name, "listen", &index.to_string()];
+            let Some(address) = problems.take(&path, units::listen_address(text)) else { continue };
+            if let Some((_, owner)) = claimed.iter().find(|(other, _)| collide(*other, address)) {
+                let remedy = Some("give one of them another port".into());
+                problems.push(&path, format!("{address} is taken by {owner}"), remedy);
+            }
+            claimed.push((address, format!("endpoint {name:?}")));
+            addresses.push(address);
+        }
+        all.insert(name.as_str(), addresses);
+    }
+    all
+}
+
+/// Whether two addresses cannot both be listened on: the same port, and the same or every address of one family.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && same_family && overlap
+}
+
+/// One endpoint in the making.
+struct One<'a, 'p> {
+    inputs: &'a Inputs<'a>,
+    name: &'a str,
+    config: &'a EndpointConfig,
+    problems: &'p mut Problems,
+}
+
+impl One<'_, '_> {
+    fn plan(
+        &mut self,
+        listen: Vec<SocketAddr>,
+        handlers: &BTreeMap<String, Option<Named>>,
+        policy: Option<&Policy>,
+    ) -> Option<EndpointPlan> {
+        let name = match EndpointName::new(self.name) {
+            Ok(name) => Some(name),
+            Err(why) => {
+                self.problem(&[], why, Some("rename it: the name is a label, a header and a log field".into()));
+                None
+            }
+        };
+        let class = match self.config.class {
+            ClassConfig::Public => Class::Public,
+            ClassConfig::Internal => Class::Internal,
+        };
+        let access = self.access();
+        let timeouts = self.timeouts(&self.config.timeouts);
+        if self.config.max_connections == 0 {
+            self.problem(&["max_connections"], "nobody could connect".into(), Some("give 1 or more".into()));
+        }
+        let handler = self.handler(handlers);
+        let endpoint = Arc::new(Endpoint { name: name?, class, tls: self.config.tls.is_some() });
+        let metrics = Arc::new(EndpointMetrics::default());
+        let context =
+            Arc::new(Context { timeouts, metrics: Arc::clone(&metrics), access_log: self.inputs.access_log.clone() });
+        let (handler, kind) = handler?;
+        let (tls, certificates, refused) = match &self.config.tls {
+            None => (None, Certificates::default(), None),
+            Some(config) => {
+                let subject = certificates::Subject {
+                    inputs: self.inputs,
+                    endpoint: &endpoint,
+                    listen: &listen,
+                    config,
+                    policy: policy?,
+                    protocols: handler.protocols(),
+                    metrics,
+                };
+                match certificates::plan(subject, self.problems)? {
+                    Outcome::Serve(terms, certificates) => (Some(*terms), certificates, None),
+                    Outcome::Refuse(reasons, certificates) => (None, certificates, Some(reasons)),
+                }
+            }
+        };
+        let instance = match handler.start(&endpoint, &self.config.settings) {
+            Ok(instance) => instance,
+            Err(error) => {
+                let path: Vec<&str> = std::iter::once("settings").chain(error.setting.as_deref()).collect();
+                self.problem(&path, error.message, None);
+                return None;
+            }
+        };
+        let state = refused.map_or(EndpointState::Ready { instance }, EndpointState::Refused);
+        Some(EndpointPlan {
+            endpoint,
+            listen,
+            context,
+            access,
+            noise: Sampler::default(),
+            max_connections: self.config.max_connections,
+            required: self.config.required,
+            handler: (self.config.handler.clone(), kind),
+            tls,
+            certificates,
+            state,
+        })
+    }
+
+    fn problem(&mut self, rest: &[&str], message: String, remedy: Option<String>) {
+        let path: Vec<&str> = ["endpoints", self.name].iter().chain(rest).copied().collect();
+        self.problems.push(&path, message, remedy);
+    }
+
+    fn handler(&mut self, handlers: &BTreeMap<String, Option<Named>>) -> Option<Named> {
+        let wanted = &self.config.handler;
+        if let Some(found) = handlers.get(wanted) {
+            return found.clone();
+        }
+        let remedy = match nearest(wanted, handlers.keys().map(String::as_str)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("add a [handlers.{wanted}] table"),
+        };
+        self.problem(&["handler"], format!("no handler is called {wanted:?}"), Some(remedy));
+        None
+    }
+
+    fn access(&mut self) -> Access {
+        let config = self.config;
+        Access {
+            allow: self.networks("allow", &config.allow),
+            deny: self.networks("deny", &config.deny),
+            proxies: self.networks("accept_proxy_protocol", &config.accept_proxy_protocol),
+        }
+    }
+
+    fn networks(&mut self, key: &str, texts: &[String]) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let path = ["endpoints", self.name, key, &index.to_string()];
+            networks.extend(self.problems.take(&path, units::network(text)));
+        }
+        networks
+    }
+
+    fn timeouts(&mut self, config: &TimeoutsConfig) -> Timeouts {
+        let mut read = |key: &str, text: &str| {
+            let path = ["endpoints", self.name, "timeouts", key];
+            self.problems.take(&path, units::positive_duration(text)).unwrap_or_default()
+        };
+        Timeouts {
+            handshake: read("handshake", &config.handshake),
+            header: read("header", &config.header),
+            body: read("body", &config.body),
+            idle: read("idle", &config.idle),
+        }
+    }
+}
+
+/// The addresses that a certificate may have to name: those that are one machine's own.
+pub(super) fn named_ips(listen: &[SocketAddr]) -> Vec<IpAddr> {
+    listen.iter().map(|a| a.ip().to_canonical()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_collide_by_port_family_and_wildcard() {
+        let collide = |a: &str, b: &str| collide(a.parse().unwrap(), b.parse().unwrap());
+        assert!(collide("127.0.0.1:80", "127.0.0.1:80"));
+        assert!(collide("0.0.0.0:80", "127.0.0.1:80"));
+        assert!(!collide("0.0.0.0:80", "[::]:80"));
+        assert!(!collide("127.0.0.1:80", "127.0.0.2:80"));
+        assert!(!collide("127.0.0.1:0", "127.0.0.1:0"));
+    }
+}

@@ -1,0 +1,4 @@
+//! Everything that is tested through sockets or the command line, in one binary, because linking is the slow part.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
+mod layers;

@@ -1,0 +1,73 @@
+//! Real peers from Debian's packages, each on a free port of loopback and ended with the test.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use super::{Folder, PATIENCE};
+
+/// A peer's process.
+pub struct Peer {
+    child: Child,
+    pub address: SocketAddr,
+    pub folder: Folder,
+}
+
+impl Peer {
+    /// nginx with these directives inside its `server` block; `{port}` is where it listens.
+    pub fn nginx(folder: Folder, server: &str) -> Self {
+        let address = free_address();
+        let path = folder.path().display();
+        let config = format!(
+            "daemon off; master_process off; worker_processes 1; pid {path}/nginx.pid; error_log {path}/error.log;
+             events {{ worker_connections 1024; }}
+             http {{
+               access_log off; client_max_body_size 0; root {path};
+               client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fcgi;
+               uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
+               server {{ listen {address}; {server} }}
+             }}"
+        );
+        let file = folder.write("nginx.conf", config);
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.args(["-e", &format!("{path}/error.log"), "-p", folder.path().to_str().unwrap(), "-c"]).arg(file);
+        Self::start(command, address, folder)
+    }
+
+    fn start(mut command: Command, address: SocketAddr, folder: Folder) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}; scripts/test installs it"));
+        let peer = Self { child, address, folder };
+        peer.wait_until_it_listens();
+        peer
+    }
+
+    fn wait_until_it_listens(&self) {
+        let start = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            assert!(start.elapsed() < PATIENCE, "{} does not listen: {}", self.address, log(self.folder.path()));
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn log(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("error.log")).unwrap_or_default()
+}
+
+/// An address that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
