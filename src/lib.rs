@@ -4,6 +4,7 @@
 //! connection, which endpoint it came in by; every certificate is *audited* before a byte is served with it.
 
 pub mod access_log;
+pub mod admin;
 pub mod config;
 pub mod drain;
 pub mod handler;

@@ -6,6 +6,7 @@
 pub mod process;
 pub mod table;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -100,6 +101,28 @@ impl Histogram {
         self.buckets[bucket].add(1);
         self.sum_nanos.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
+}
+
+/// The sum of one counter's slots. It wraps as they do: see [`Counter::sub`].
+pub fn sum<'a>(slots: impl Iterator<Item = &'a Counter>) -> u64 {
+    slots.map(Counter::get).fold(0, u64::wrapping_add)
+}
+
+/// A gauge's level, from the wrapping sum of its slots.
+///
+/// The slots are not read at one instant, so what ends on one worker may be seen before it began on another: less than
+/// nothing is nothing.
+#[must_use]
+pub fn level(sum: u64) -> u64 {
+    u64::try_from(sum.cast_signed()).unwrap_or(0)
+}
+
+/// Brings the counts of several [`Tally`] slots together by key.
+pub fn merged(counts: impl Iterator<Item = (u32, u64)>) -> BTreeMap<u32, u64> {
+    counts.fold(BTreeMap::new(), |mut all, (key, n)| {
+        *all.entry(key).or_default() += n;
+        all
+    })
 }
 
 labels! {
@@ -362,7 +385,8 @@ impl ServerMetrics {
 
 #[cfg(test)]
 mod tests {
-    use super::{Group, Method, Tally, TlsVersion, handshake_key, handshake_of, request_key, request_of};
+    use super::{Counter, Group, Method, Tally, TlsVersion, level, sum};
+    use super::{handshake_key, handshake_of, request_key, request_of};
 
     #[test]
     fn a_key_can_be_read_back() {
@@ -387,5 +411,14 @@ mod tests {
             tally.count(key);
         }
         assert_eq!(tally.iter().collect::<Vec<_>>(), [(0, 2), (7, 1), (u32::MAX, 2)]);
+    }
+
+    #[test]
+    fn what_one_worker_began_may_end_on_another() {
+        let (first, second) = (Counter::default(), Counter::default());
+        first.add(3);
+        second.sub(1);
+        assert_eq!(level(sum([&first, &second].into_iter())), 2);
+        assert_eq!(level(sum([&second].into_iter())), 0);
     }
 }

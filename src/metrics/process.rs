@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
 
 /// Reads the process's costs.
 ///
@@ -21,7 +22,7 @@ pub struct ProcessReader {
 }
 
 /// What the process costs, as far as it could be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Process {
     /// CPU time, user and system, in seconds.
     pub cpu_seconds: Option<f64>,
