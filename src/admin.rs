@@ -84,12 +84,13 @@ pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub fn start(listener: std::net::TcpListener, state: Arc<State>, stop: Drain) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let listener = {
+    // Here, not on the thread: its descriptors are to be in reserve before an endpoint opens.
+    let acceptor = {
         let _inside = runtime.enter();
-        tokio::net::TcpListener::from_std(listener)?
+        Acceptor::new(tokio::net::TcpListener::from_std(listener)?)
     };
     let admin = Arc::new(Admin { state, process: ProcessReader::open(), rates: Rates::default() });
-    let run = move || runtime.block_on(run(Acceptor::new(listener), admin, stop));
+    let run = move || runtime.block_on(run(acceptor, admin, stop));
     std::thread::Builder::new().name("admin".into()).spawn(run)
 }
 

@@ -1,4 +1,5 @@
 //! A gateway made by hand, for the tests of the admin port.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::metrics::EndpointMetrics;
 use crate::plan::{AdminPlan, EndpointPlan, EndpointState, Plan};
 use crate::upstream::{Server, Upstream, UpstreamTimeouts};
 
-/// The fallback's reason, which holds everything that a format might trip over.
+/// The unfit chain's file, whose name holds everything that a format might trip over.
 pub(crate) const HOSTILE_FILE: &str = "certs/\"quoted\"\\<b>.pem";
 
 struct Nothing;
@@ -50,9 +51,7 @@ pub(crate) fn running() -> Running {
 /// The same with its plan changed.
 pub(crate) fn running_with(change: impl FnOnce(&mut Plan)) -> Running {
     let mut running = running();
-    if let Some(plan) = Arc::get_mut(&mut running.plan) {
-        change(plan);
-    }
+    change(Arc::get_mut(&mut running.plan).unwrap());
     running
 }
 
@@ -65,11 +64,11 @@ fn config() -> Config {
         [handlers.site]
         type = "respond"
     "#;
-    toml::from_str(text).unwrap_or_default()
+    toml::from_str(text).unwrap()
 }
 
 fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
-    let name = EndpointName::new(name).unwrap_or_else(|error| panic!("{error}"));
+    let name = EndpointName::new(name).unwrap();
     EndpointPlan {
         endpoint: Arc::new(Endpoint { name, class, tls }),
         listen: vec![([127, 0, 0, 1], 443).into()],

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::admin::fixture::{HOSTILE_FILE, running, running_with};
 use crate::admin::routes::ROUTES;
 use crate::admin::state::{Lifecycle, Running, State};
-use crate::admin::{CONNECTIONS, HEAD, bind, start};
+use crate::admin::{CONNECTIONS, HEAD, REQUEST, bind, start};
 use crate::drain::Drain;
 use crate::identity::{Group, TlsVersion};
 use crate::metrics::{BUCKETS, Counter, EndpointCounters, Histogram, Kind, METRICS, Method, ServerCounters};
@@ -382,6 +382,22 @@ fn a_head_that_does_not_come_frees_its_place_in_time() {
     assert_eq!(port.get("/healthz").status, 200, "one more waits until a place is free");
     assert!(began.elapsed() < HEAD * 2, "{:?}", began.elapsed());
     drop(stalled);
+}
+
+#[test]
+fn a_client_that_takes_no_answer_is_cut_off_in_time() {
+    let port = Port::open(running());
+    let mut socket = port.connect();
+    socket.set_write_timeout(Some(REQUEST * 2)).unwrap();
+    // Asks and asks until the answers fill every buffer, and then for as long as it is let.
+    let requests = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    let error = loop {
+        if let Err(error) = socket.write_all(&requests) {
+            break error;
+        }
+    };
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    assert_eq!(port.get("/healthz").status, 200);
 }
 
 #[test]
