@@ -25,8 +25,8 @@ pub struct TlsFacts {
 pub struct ChainFacts {
     /// The chain's file, as written in the configuration.
     pub file: String,
-    /// The key's file.
-    pub key: String,
+    /// The key's file; `None` where none is named.
+    pub key: Option<String>,
     /// The endpoint that lists it.
     pub endpoint: EndpointName,
     /// The worst level among the findings that are not waived, or `ok`.

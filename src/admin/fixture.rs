@@ -128,7 +128,7 @@ fn chain(endpoint: &EndpointName, file: &str, served: bool, findings: Vec<Findin
     };
     ChainFacts {
         file: file.into(),
-        key: "certs/site.key".into(),
+        key: Some("certs/site.key".into()),
         endpoint: endpoint.clone(),
         verdict: findings.first().map_or("ok", |finding| finding.level),
         certificates: vec![leaf],
