@@ -25,7 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::dial::Open;
 use super::request_body::Outgoing;
 
-/// The most that hyper buffers of a connection, each way; so also the largest head of a response, in bytes.
+/// The most that hyper buffers of a connection, each way, and the largest head of a response, in bytes.
 const MOST_BUFFERED: usize = 64 * 1024;
 
 /// What comes back for a request: the head of the response and its body, or why not, with the request where it was
@@ -55,7 +55,8 @@ impl Link {
         let heard = Arc::new(AtomicBool::new(false));
         let wire = TokioIo::new(Wire { tcp, heard: Arc::clone(&heard) });
         // The bound on the number of fields is hyper's default of 100: naming one would move its table to the heap.
-        let (sender, connection) = Builder::new().max_buf_size(MOST_BUFFERED).handshake(wire).await?;
+        let (sender, connection) =
+            Builder::new().max_buf_size(MOST_BUFFERED).max_header_size(MOST_BUFFERED).handshake(wire).await?;
         Ok(Box::new(Self { sender, connection, over: false, heard, timer: None, open }))
     }
 
