@@ -107,7 +107,7 @@ async fn run(mut acceptor: Acceptor, admin: Arc<Admin>, stop: Drain) {
         };
         tokio::select! {
             () = stop.begun() => break,
-            _ = second.tick() => admin.rates.sample(&admin.state.running(), Instant::now()),
+            _ = second.tick() => admin.rates.sample(&admin.state.snapshot(), Instant::now()),
             (socket, place) = next => {
                 let (admin, drain, in_flight) = (admin.clone(), connections.clone(), connections.track());
                 tokio::spawn(async move {
@@ -154,7 +154,7 @@ async fn stall(head_came: &Notify) {
 }
 
 fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let running = admin.state.running();
+    let running = admin.state.snapshot();
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let answer = match guard::admit(request, &running) {
         Ok(()) => routes::answer(admin, &running, request.method(), request.uri().path(), accept),

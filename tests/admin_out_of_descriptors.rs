@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::admin::state::{Running, State};
+use portcullis::admin::state::{Snapshot, State};
 use portcullis::admin::{bind, start};
 use portcullis::config::Config;
 use portcullis::drain::Drain;
@@ -21,7 +21,7 @@ fn the_admin_port_answers_when_every_descriptor_is_in_use() {
     let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = Drain::new();
-    let thread = start(listener, State::new(running()), stop.clone()).unwrap();
+    let thread = start(listener, State::new(snapshot()), stop.clone()).unwrap();
     // Made before descriptors run out, connected after.
     let clients: Vec<Socket> = (0..3).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
     let hog = use_up_descriptors();
@@ -48,7 +48,7 @@ fn use_up_descriptors() -> Vec<File> {
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
-fn running() -> Running {
+fn snapshot() -> Snapshot {
     let plan = Plan {
         config: Config::default(),
         workers: 1,
@@ -58,5 +58,5 @@ fn running() -> Running {
         endpoints: Vec::new(),
         upstreams: Vec::new(),
     };
-    Running { plan: Arc::new(plan), tls: BTreeMap::new() }
+    Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new(), tls: BTreeMap::new() }
 }

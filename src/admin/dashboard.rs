@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::admin::answer::{Answer, HTML};
 use crate::admin::facts::ChainFacts;
 use crate::admin::routes::{Asked, ROUTES};
-use crate::admin::state::{Running, is_up, reasons};
+use crate::admin::state::{Snapshot, is_up, reasons};
 use crate::admin::stats::{EndpointStats, Stats};
 use crate::admin::version::VERSION;
 use crate::admin::views::{chains, days_left, numbers};
@@ -110,7 +110,7 @@ fn endpoint_numbers(html: &mut String, numbers: &EndpointStats) {
     }
 }
 
-fn certificates(html: &mut String, running: &Running) {
+fn certificates(html: &mut String, running: &Snapshot) {
     if chains(running).next().is_none() {
         return;
     }

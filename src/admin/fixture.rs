@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::admin::facts::{CertificateFacts, ChainFacts, CrlFacts, FallbackFacts, FindingFacts, TlsFacts};
-use crate::admin::state::Running;
+use crate::admin::state::Snapshot;
 use crate::config::Config;
 use crate::handler::{Connection, Context, Instance, Serving, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::metrics::EndpointMetrics;
-use crate::plan::{AdminPlan, EndpointPlan, EndpointState, Plan};
+use crate::plan::{AdminPlan, Certificates, EndpointPlan, EndpointState, Plan};
+use crate::sampler::Sampler;
 use crate::upstream::{Server, Upstream, UpstreamTimeouts};
 
 /// The unfit chain's file, whose name holds everything that a format might trip over.
@@ -29,7 +31,7 @@ impl Instance for Nothing {
 }
 
 /// A TLS endpoint "internet" on a fallback, a plain "internal", and a refused, optional "spare".
-pub(crate) fn running() -> Running {
+pub(crate) fn snapshot() -> Snapshot {
     let internet = endpoint("internet", Class::Public, true);
     let internal = endpoint("internal", Class::Internal, false);
     let mut spare = endpoint("spare", Class::Public, true);
@@ -45,12 +47,12 @@ pub(crate) fn running() -> Running {
         endpoints: [internal, internet, spare].map(Arc::new).into(),
         upstreams: vec![Arc::new(upstream())],
     };
-    Running { plan: Arc::new(plan), tls }
+    Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new(), tls }
 }
 
 /// The same with its plan changed.
-pub(crate) fn running_with(change: impl FnOnce(&mut Plan)) -> Running {
-    let mut running = running();
+pub(crate) fn running_with(change: impl FnOnce(&mut Plan)) -> Snapshot {
+    let mut running = snapshot();
     change(Arc::get_mut(&mut running.plan).unwrap());
     running
 }
@@ -77,6 +79,10 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
             metrics: Arc::new(EndpointMetrics::default()),
             access_log: AccessLog::off(),
         }),
+        access: Access::default(),
+        noise: Sampler::default(),
+        tls: None,
+        certificates: Certificates::default(),
         max_connections: 100,
         required: true,
         handler: ("site".into(), "respond"),

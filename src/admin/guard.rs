@@ -12,10 +12,10 @@ use hyper::{Request, StatusCode, Version};
 use subtle::ConstantTimeEq;
 
 use crate::admin::answer::Answer;
-use crate::admin::state::Running;
+use crate::admin::state::Snapshot;
 
 /// Lets a request through, or says why not.
-pub(crate) fn admit<B>(request: &Request<B>, running: &Running) -> Result<(), Answer> {
+pub(crate) fn admit<B>(request: &Request<B>, running: &Snapshot) -> Result<(), Answer> {
     let Some(plan) = &running.plan.admin else {
         // A reload switched the port off; whoever still holds a connection gets nothing more, token or not.
         let gone = "the running configuration has no admin port (admin.listen = \"off\")";

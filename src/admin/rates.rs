@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::admin::state::Running;
+use crate::admin::state::Snapshot;
 use crate::identity::EndpointName;
 use crate::metrics::EndpointMetrics;
 
@@ -46,7 +46,7 @@ pub(crate) struct Rate {
 
 impl Rates {
     /// Takes a sample, as of `now`; called once a second.
-    pub(crate) fn sample(&self, running: &Running, now: Instant) {
+    pub(crate) fn sample(&self, running: &Snapshot, now: Instant) {
         let counts = running.plan.endpoints.iter();
         let counts = counts.map(|plan| (plan.endpoint.name.clone(), Counts::of(&plan.context.metrics))).collect();
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_rate_covers_the_last_ten_seconds_only() {
-        let running = fixture::running();
+        let running = fixture::snapshot();
         let counters = running.plan.endpoints[0].context.metrics.here();
         let (rates, begun) = (Rates::default(), Instant::now());
         for second in 0..=20 {
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn one_sample_makes_no_rate() {
-        let (running, rates) = (fixture::running(), Rates::default());
+        let (running, rates) = (fixture::snapshot(), Rates::default());
         rates.sample(&running, Instant::now());
         assert!(rates.by_endpoint().values().all(|rate| rate.connections == 0.0));
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::admin::Admin;
 use crate::admin::answer::{Answer, HTML, JSON};
-use crate::admin::state::Running;
+use crate::admin::state::Snapshot;
 use crate::admin::{dashboard, views};
 
 /// One path and what it answers.
@@ -26,7 +26,7 @@ pub(crate) struct Route {
 pub(crate) struct Asked<'a> {
     pub(crate) admin: &'a Admin,
     /// What runs; the same for the whole answer, even if a reload comes in between.
-    pub(crate) running: &'a Running,
+    pub(crate) running: &'a Snapshot,
     /// The segment that `{name}` stands for; empty where the path has none.
     pub(crate) name: &'a str,
     /// The `Accept` field; empty where there is none.
@@ -50,7 +50,7 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 /// Answers a request that was let through.
-pub(crate) fn answer(admin: &Admin, running: &Running, method: &Method, path: &str, accept: &str) -> Answer {
+pub(crate) fn answer(admin: &Admin, running: &Snapshot, method: &Method, path: &str, accept: &str) -> Answer {
     let Some((route, name)) = ROUTES.iter().find_map(|route| Some((route, matches(route.path, path)?))) else {
         let paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
         return Answer::json(StatusCode::NOT_FOUND, &json!({ "error": "no such path", "paths": paths }));

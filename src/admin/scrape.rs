@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::admin::exposition::{Durations, Exposition, Format};
 use crate::admin::facts::TlsFacts;
-use crate::admin::state::{Lifecycle, Reloads, Running, State, is_up};
+use crate::admin::state::{Lifecycle, Reloads, Snapshot, State, is_up};
 use crate::admin::version;
 use crate::metrics::process::Process;
 use crate::metrics::table::{self, Metric};
@@ -22,7 +22,7 @@ use crate::plan::EndpointPlan;
 const OTHER: &str = "other";
 
 /// Writes every metric.
-pub(crate) fn scrape(state: &State, running: &Running, process: &Process, format: Format) -> String {
+pub(crate) fn scrape(state: &State, running: &Snapshot, process: &Process, format: Format) -> String {
     let mut out = Exposition::new(format);
     identity(&mut out, running, state.lifecycle());
     connections(&mut out, running);
@@ -36,7 +36,7 @@ pub(crate) fn scrape(state: &State, running: &Running, process: &Process, format
     out.finish()
 }
 
-fn identity(out: &mut Exposition, running: &Running, lifecycle: Lifecycle) {
+fn identity(out: &mut Exposition, running: &Snapshot, lifecycle: Lifecycle) {
     out.family(&table::BUILD_INFO).sample(&[version::VERSION, &version::target()], 1);
     let mut family = out.family(&table::ENDPOINT_INFO);
     for plan in &running.plan.endpoints {
@@ -49,7 +49,7 @@ fn identity(out: &mut Exposition, running: &Running, lifecycle: Lifecycle) {
     }
 }
 
-fn connections(out: &mut Exposition, running: &Running) {
+fn connections(out: &mut Exposition, running: &Snapshot) {
     let all = || running.plan.endpoints.iter();
     each(out, &table::CONNECTIONS_ACCEPTED, all(), |m| m.sum(|c| c.accepted.get()));
     each(out, &table::CONNECTIONS_ACTIVE, all(), |m| level(m.sum(|c| c.active.get())));
@@ -59,7 +59,7 @@ fn connections(out: &mut Exposition, running: &Running) {
     each(out, &table::SENT_BYTES, all(), |m| m.sum(|c| c.sent_bytes.get()));
 }
 
-fn handshakes(out: &mut Exposition, running: &Running) {
+fn handshakes(out: &mut Exposition, running: &Snapshot) {
     let tls = || running.plan.endpoints.iter().filter(|plan| plan.endpoint.tls);
     let mut family = out.family(&table::TLS_HANDSHAKES);
     for plan in tls() {
@@ -78,7 +78,7 @@ fn handshakes(out: &mut Exposition, running: &Running) {
 }
 
 /// A file may be listed twice on an endpoint, but a series may not: what is about one file is brought together.
-fn certificates(out: &mut Exposition, running: &Running) {
+fn certificates(out: &mut Exposition, running: &Snapshot) {
     let mut family = out.family(&table::CERTIFICATE_NOT_AFTER);
     for (endpoint, facts) in &running.tls {
         let ends = facts.chains.iter().filter_map(|chain| Some((chain.file.as_str(), chain.leaf()?.not_after)));
@@ -117,7 +117,7 @@ fn open_findings(facts: &TlsFacts) -> BTreeMap<(&str, &str, &str), u64> {
     counts
 }
 
-fn requests(out: &mut Exposition, running: &Running) {
+fn requests(out: &mut Exposition, running: &Snapshot) {
     let all = || running.plan.endpoints.iter();
     let mut family = out.family(&table::HTTP_REQUESTS);
     for plan in all() {
@@ -133,7 +133,7 @@ fn requests(out: &mut Exposition, running: &Running) {
     by_reason(out, &table::HTTP_REQUESTS_REFUSED, all(), reasons, |c| &c.requests_refused);
 }
 
-fn upstreams(out: &mut Exposition, running: &Running) {
+fn upstreams(out: &mut Exposition, running: &Snapshot) {
     let servers = Servers::of(running);
     let mut count = |metric, read: fn(&ServerCounters) -> &Counter| {
         let mut family = out.family(metric);
@@ -167,7 +167,7 @@ fn upstreams(out: &mut Exposition, running: &Running) {
 struct Servers<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a ServerMetrics>>);
 
 impl<'a> Servers<'a> {
-    fn of(running: &'a Running) -> Self {
+    fn of(running: &'a Snapshot) -> Self {
         let mut servers = BTreeMap::<_, Vec<_>>::new();
         for upstream in &running.plan.upstreams {
             for server in &upstream.servers {

@@ -4,6 +4,7 @@
 //! on the data path touches it, so its lock is never waited for there.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,20 +16,22 @@ use crate::plan::{EndpointPlan, EndpointState, Plan};
 
 /// What the admin port shows, shared between those who write it and the admin's thread.
 pub struct State {
-    running: RwLock<Arc<Running>>,
+    running: RwLock<Arc<Snapshot>>,
     progress: Mutex<Progress>,
     begun: Instant,
 }
 
 /// The plan that runs and what its audit found; swapped whole.
-pub struct Running {
+pub struct Snapshot {
     /// The plan.
     pub plan: Arc<Plan>,
+    /// Where each open endpoint listens, with the real port where 0 was written.
+    pub addresses: BTreeMap<EndpointName, Vec<SocketAddr>>,
     /// The chains of every TLS endpoint, by the endpoint's name.
     pub tls: BTreeMap<EndpointName, TlsFacts>,
 }
 
-impl Running {
+impl Snapshot {
     /// Lines of the access log dropped so far. Every endpoint writes to the same log.
     #[must_use]
     pub fn access_log_dropped(&self) -> u64 {
@@ -82,7 +85,7 @@ struct Progress {
 impl State {
     /// The state of a gateway that starts with `running`.
     #[must_use]
-    pub fn new(running: Running) -> Arc<Self> {
+    pub fn new(running: Snapshot) -> Arc<Self> {
         let reloads = Reloads { succeeded: 0, failed: 0, last_success: SystemTime::now(), last_error: None };
         Arc::new(Self {
             running: RwLock::new(Arc::new(running)),
@@ -93,18 +96,18 @@ impl State {
 
     /// What runs now.
     #[must_use]
-    pub fn running(&self) -> Arc<Running> {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
         self.running.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Swaps what runs without calling it a reload: a new audit of the same plan, say.
-    pub fn replace(&self, running: Running) {
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(running);
+    pub fn replace(&self, snapshot: Snapshot) {
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
     /// Swaps what runs and notes that a reload succeeded.
-    pub fn reload_succeeded(&self, running: Running) {
-        self.replace(running);
+    pub fn reload_succeeded(&self, snapshot: Snapshot) {
+        self.replace(snapshot);
         let reloads = &mut self.progress().reloads;
         reloads.succeeded += 1;
         reloads.last_success = SystemTime::now();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::admin::rates::{Rate, Rates};
-use crate::admin::state::{Running, State};
+use crate::admin::state::{Snapshot, State};
 use crate::identity::EndpointName;
 use crate::metrics::process::Process;
 use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, HandshakeFailure, Rejection, RequestRefusal};
@@ -84,7 +84,7 @@ pub(crate) type Counts = BTreeMap<&'static str, u64>;
 
 impl Stats {
     /// The numbers of this moment.
-    pub(crate) fn gather(state: &State, running: &Running, rates: &Rates, process: Process) -> Self {
+    pub(crate) fn gather(state: &State, running: &Snapshot, rates: &Rates, process: Process) -> Self {
         let rates = rates.by_endpoint();
         let mut endpoints = BTreeMap::new();
         let mut total = EndpointStats::default();

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::admin::fixture::{HOSTILE_FILE, running, running_with};
+use crate::admin::fixture::{HOSTILE_FILE, running_with, snapshot};
 use crate::admin::routes::ROUTES;
-use crate::admin::state::{Lifecycle, Running, State};
+use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::admin::{CONNECTIONS, HEAD, REQUEST, bind, start};
 use crate::drain::Drain;
 use crate::identity::{Group, TlsVersion};
@@ -44,7 +44,7 @@ impl Got {
 }
 
 impl Port {
-    fn open(running: Running) -> Self {
+    fn open(running: Snapshot) -> Self {
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, state, stop) = (listener.local_addr().unwrap(), State::new(running), Drain::new());
         state.set_lifecycle(Lifecycle::Serving);
@@ -86,7 +86,7 @@ impl Drop for Port {
 
 #[test]
 fn every_route_answers_get_and_head_alike_and_nothing_else() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     for route in ROUTES {
         let path = route.path.replace("{name}", "internet");
         let (get, head) = (port.get(&path), port.ask("HEAD", &path, ""));
@@ -105,7 +105,7 @@ fn every_route_answers_get_and_head_alike_and_nothing_else() {
 
 #[test]
 fn an_unknown_path_is_told_the_known_ones() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     let got = port.get("/nothing?x=/stats");
     assert_eq!(got.status, 404);
     assert_eq!(got.json()["paths"].as_array().unwrap().len(), ROUTES.len());
@@ -116,7 +116,7 @@ fn an_unknown_path_is_told_the_known_ones() {
 
 #[test]
 fn readiness_says_which_required_endpoint_is_refused_and_why() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     assert_eq!(port.get("/readyz").status, 200, "an endpoint that is not required does not matter");
     port.state.replace(running_with(|plan| {
         let internet = Arc::get_mut(&mut plan.endpoints[1]).unwrap();
@@ -135,7 +135,7 @@ fn readiness_says_which_required_endpoint_is_refused_and_why() {
 
 #[test]
 fn a_gateway_that_starts_or_drains_is_not_ready_and_its_endpoints_are_not_up() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     for lifecycle in [Lifecycle::Starting, Lifecycle::Draining] {
         port.state.set_lifecycle(lifecycle);
         let got = port.get("/readyz");
@@ -146,7 +146,7 @@ fn a_gateway_that_starts_or_drains_is_not_ready_and_its_endpoints_are_not_up() {
 
 #[test]
 fn a_foreign_host_or_origin_is_refused() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     let status = |host: &str, fields: &str| {
         port.send(&format!("GET /stats HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n")).status
     };
@@ -182,7 +182,7 @@ fn with_a_token_configured_nothing_is_answered_without_it() {
 
 #[test]
 fn the_views_show_chains_findings_and_the_fallback() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     let audit = port.get("/audit").json();
     let chain = &audit["chains"][0];
     assert_eq!((&chain["file"], &chain["verdict"]), (&HOSTILE_FILE.into(), &"deny".into()));
@@ -206,7 +206,7 @@ fn the_views_show_chains_findings_and_the_fallback() {
 
 #[test]
 fn the_running_configuration_is_shown_without_its_secrets() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     let got = port.get("/config");
     assert!(!got.body.contains("hunter2"));
     assert_eq!(got.json()["endpoints"]["internet"]["settings"]["banner"], "hello");
@@ -215,7 +215,7 @@ fn the_running_configuration_is_shown_without_its_secrets() {
 
 #[test]
 fn the_dashboard_shows_everything_and_lets_no_text_become_markup() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     port.state.reload_failed("gateway.toml:1:1: <script>".into());
     let got = port.get("/");
     for text in ["internet", "internal", "spare", "refused", "up, on a fallback", "127.0.0.1:3001", "sig-md5", "/audit"]
@@ -229,8 +229,8 @@ fn the_dashboard_shows_everything_and_lets_no_text_become_markup() {
 
 #[test]
 fn stats_add_the_endpoints_up() {
-    let port = Port::open(running());
-    let running = port.state.running();
+    let port = Port::open(snapshot());
+    let running = port.state.snapshot();
     for (plan, n) in running.plan.endpoints.iter().zip([1, 10, 0]) {
         let here = plan.context.metrics.here();
         here.accepted.add(n);
@@ -248,7 +248,7 @@ fn stats_add_the_endpoints_up() {
 
 #[test]
 fn the_exported_metrics_are_exactly_those_of_the_table() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     for accept in ["", "Accept: application/openmetrics-text\r\n"] {
         let text = port.ask("GET", "/metrics", accept).body;
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -268,7 +268,7 @@ fn the_exported_metrics_are_exactly_those_of_the_table() {
 
 #[test]
 fn a_series_is_exported_once() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     let text = port.get("/metrics").body;
     let mut seen = BTreeSet::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -279,8 +279,8 @@ fn a_series_is_exported_once() {
 /// Taking the structures apart without `..` makes a new counter an error here, until it is exported.
 #[test]
 fn every_counter_is_exported() {
-    let port = Port::open(running());
-    let running = port.state.running();
+    let port = Port::open(snapshot());
+    let running = port.state.snapshot();
     let endpoint = running.plan.endpoints[1].context.metrics.here();
     let EndpointCounters {
         accepted,
@@ -326,7 +326,7 @@ fn every_counter_is_exported() {
 
 #[test]
 fn alerts_find_a_zero_before_the_first_failure_and_no_waived_finding() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     port.state.reload_failed("no".into());
     let text = port.get("/metrics").body;
     let reason = HandshakeFailure::Version.as_str();
@@ -354,7 +354,7 @@ fn alerts_find_a_zero_before_the_first_failure_and_no_waived_finding() {
 
 #[test]
 fn a_connection_is_kept_for_the_next_request() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     let mut socket = port.connect();
     for _ in 0..3 {
         socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -370,7 +370,7 @@ fn a_connection_is_kept_for_the_next_request() {
 
 #[test]
 fn a_head_that_does_not_come_frees_its_place_in_time() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     let began = Instant::now();
     let stalled: Vec<TcpStream> = (0..CONNECTIONS)
         .map(|_| {
@@ -386,7 +386,7 @@ fn a_head_that_does_not_come_frees_its_place_in_time() {
 
 #[test]
 fn a_client_that_takes_no_answer_is_cut_off_in_time() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     let mut socket = port.connect();
     socket.set_write_timeout(Some(REQUEST * 2)).unwrap();
     // Asks and asks until the answers fill every buffer, and then for as long as it is let.
@@ -402,7 +402,7 @@ fn a_client_that_takes_no_answer_is_cut_off_in_time() {
 
 #[test]
 fn what_is_not_http_or_too_large_is_refused_and_ends() {
-    let port = Port::open(running());
+    let port = Port::open(snapshot());
     assert_eq!(port.send("\x16\x03\x01 what\r\n\r\n").status, 400);
     let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
     let mut socket = port.connect();

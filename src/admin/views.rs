@@ -10,7 +10,7 @@ use crate::admin::facts::{ChainFacts, TlsFacts};
 use crate::admin::redact::redact;
 use crate::admin::routes::Asked;
 use crate::admin::scrape::scrape;
-use crate::admin::state::{Lifecycle, Running, is_up, reasons};
+use crate::admin::state::{Lifecycle, Snapshot, is_up, reasons};
 use crate::admin::stats::Stats;
 use crate::admin::version as build;
 use crate::metrics::level;
@@ -105,7 +105,7 @@ pub(crate) fn numbers(asked: &Asked<'_>) -> Stats {
 }
 
 /// Every chain of every endpoint.
-pub(crate) fn chains(running: &Running) -> impl Iterator<Item = &ChainFacts> {
+pub(crate) fn chains(running: &Snapshot) -> impl Iterator<Item = &ChainFacts> {
     running.tls.values().flat_map(|facts| &facts.chains)
 }
 
@@ -114,13 +114,14 @@ pub(crate) fn days_left(not_after: OffsetDateTime, now: OffsetDateTime) -> i64 {
     (not_after - now).whole_seconds().div_euclid(86_400)
 }
 
-fn summary(plan: &EndpointPlan, running: &Running, lifecycle: Lifecycle) -> Value {
+fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Value {
     let facts = running.tls.get(&plan.endpoint.name);
     json!({
         "name": plan.endpoint.name,
         "class": plan.endpoint.class,
         "tls": plan.endpoint.tls,
         "listen": plan.listen,
+        "addresses": running.addresses.get(&plan.endpoint.name),
         "handler": { "name": plan.handler.0, "type": plan.handler.1 },
         "required": plan.required,
         "state": if reasons(plan).is_empty() { "ready" } else { "refused" },
@@ -155,7 +156,7 @@ fn certificate(chain: &ChainFacts, now: OffsetDateTime) -> Value {
     body
 }
 
-fn fallbacks(running: &Running) -> Vec<Value> {
+fn fallbacks(running: &Snapshot) -> Vec<Value> {
     let all = running.tls.iter().flat_map(|(endpoint, facts)| facts.fallbacks.iter().map(move |f| (endpoint, f)));
     let with_endpoint = |(endpoint, fallback)| {
         let mut body = json!(fallback);
