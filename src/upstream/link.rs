@@ -77,6 +77,14 @@ impl Link {
         Poll::Ready(())
     }
 
+    /// As [`poll`](Self::poll), but asks nobody to be woken.
+    ///
+    /// Whatever is taken from a connection that was polled like this schedules no further poll of the task that takes
+    /// it. So it comes first wherever something is likely to have arrived, and `poll` before anyone waits.
+    pub(super) fn poll_quietly(&mut self) -> Poll<()> {
+        self.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
     /// Whether a byte has come since the last request was sent.
     pub(super) fn heard(&self) -> bool {
         self.heard.load(Relaxed)
@@ -90,8 +98,8 @@ impl Link {
     /// Looks whether an idle connection can still take a request: its server has neither closed it nor sent what
     /// nobody asked for.
     pub(super) fn is_fit(&mut self) -> bool {
-        // Nobody waits, so nobody is woken; it also forgets the waker of the request before.
-        self.poll(&mut Context::from_waker(Waker::noop())).is_pending() && self.sender.is_ready()
+        // This also forgets the waker of the request before.
+        self.poll_quietly().is_pending() && self.sender.is_ready()
     }
 
     /// Ready once `deadline` has passed.

@@ -1,6 +1,8 @@
 //! What the upstream sees of a request, and the client of a response.
 
-use super::harness::{Gateway, Origin, timeouts};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::harness::{self, Gateway, Origin, timeouts};
 use crate::config::{RouteConfig, RouteRespondConfig};
 
 async fn seen(request: &str) -> String {
@@ -143,4 +145,29 @@ async fn a_route_answers_here_and_what_could_slip_past_it_is_refused() {
         assert_eq!(status(target).await, "400", "{target}");
     }
     assert_eq!(status("/public").await, "200");
+}
+
+#[tokio::test]
+async fn declared_trailers_pass_both_ways() {
+    let origin = Origin::start(|mut stream, _| async move {
+        harness::head(&mut stream).await;
+        let mut body = String::new();
+        while !body.ends_with("\r\n\r\n") {
+            body.push(char::from(stream.read_u8().await.unwrap()));
+        }
+        assert!(body.contains("X-Sum: 1") || body.contains("x-sum: 1"), "{body}");
+        assert!(!body.contains("evil"), "{body}");
+        let answer =
+            "HTTP/1.1 200 OK\r\nTrailer: X-End\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-End: 1\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let answer = Gateway::before(&[origin.address])
+        .await
+        .ask(
+            "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: X-Sum, Forwarded\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\nForwarded: for=evil\r\n\r\n",
+        )
+        .await;
+    assert!(answer.to_ascii_lowercase().ends_with("0\r\nx-end: 1\r\n\r\n"), "{answer}");
 }

@@ -1,11 +1,18 @@
 //! Connections to servers: kept, replaced, moved to the next server.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 
 use super::harness::{Gateway, Origin, closed_port, head, timeouts};
 use crate::metrics::UpstreamFailure;
+use crate::upstream::{Answer, Outgoing, Upstream};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const OK_CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
@@ -132,4 +139,38 @@ async fn when_every_server_refuses_each_was_tried_once() {
     assert!(answer.contains(&status), "{answer}");
     assert!(answer.ends_with("502 Bad Gateway: connection refused\n"), "{answer}");
     assert_eq!(gateway.failures(UpstreamFailure::Connect), 2);
+}
+
+/// Counts how often a task is woken, and wakes it.
+struct Counting {
+    wakes: AtomicUsize,
+    task: Waker,
+}
+
+impl Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.wakes.fetch_add(1, Relaxed);
+        self.task.wake_by_ref();
+    }
+}
+
+async fn exchange(upstream: &Upstream) -> usize {
+    let request = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap();
+    let Answer::Response(response) = upstream.exchange(request).await.unwrap().answer else { panic!("it switched") };
+    response.into_body().collect().await.unwrap().to_bytes().len()
+}
+
+#[tokio::test]
+async fn an_exchange_over_a_kept_connection_wakes_its_task_once() {
+    for answer in [OK, OK_CHUNKED] {
+        let origin = Origin::answering(answer).await;
+        let gateway = Gateway::before(&[origin.address]).await;
+        exchange(&gateway.upstream).await;
+        let task = poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+        let counting = Arc::new(Counting { wakes: AtomicUsize::new(0), task });
+        let waker = Waker::from(Arc::clone(&counting));
+        let mut exchange = pin!(exchange(&gateway.upstream));
+        let read = poll_fn(|_| exchange.as_mut().poll(&mut Context::from_waker(&waker))).await;
+        assert_eq!((read, counting.wakes.load(Relaxed), origin.accepted()), (2, 1, 1), "{answer}");
+    }
 }
