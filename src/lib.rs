@@ -13,4 +13,5 @@ pub mod metrics;
 pub mod plan;
 pub mod relay;
 pub mod stream;
+pub mod tls;
 pub mod upstream;

@@ -1,0 +1,12 @@
+//! Certificates: reading them, judging them, and deciding which may be served.
+//!
+//! [`chain`] reads files into [`certificate`]s, [`audit`] weighs them. `plan` asks for both; the command line asks for
+//! the same, so that a laptop finds what start-up finds.
+
+pub mod audit;
+pub mod certificate;
+pub mod chain;
+pub mod collect;
+mod der;
+mod key;
+mod pem;
