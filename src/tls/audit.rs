@@ -16,6 +16,8 @@ pub mod policy;
 pub mod report;
 pub mod rules;
 mod signature;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod validity;
 mod verify;

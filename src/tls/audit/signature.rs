@@ -24,11 +24,10 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
         let seen = "names another signature algorithm inside what is signed than outside".to_owned();
         found.at(RuleId::SigAlgMismatch, certificate, seen);
     }
-    if let Some(anchor) = view.members().last().filter(|_| view.path.anchored) {
-        if let Some(hash) = hashes(anchor).into_iter().find(|hash| hash.is_md() || *hash == Hash::Sha1) {
-            let seen = format!("signed itself with {}", hash.name());
-            found.at(RuleId::AnchorWeakSig, anchor, seen);
-        }
+    let anchor = view.members().last().filter(|_| view.path.anchored);
+    let weak = |certificate: &Certificate| hashes(certificate).into_iter().find(|hash| hash.is_md() || *hash == Hash::Sha1);
+    if let Some((anchor, hash)) = anchor.and_then(|anchor| Some((anchor, weak(anchor)?))) {
+        found.at(RuleId::AnchorWeakSig, anchor, format!("signed itself with {}", hash.name()));
     }
 }
 
