@@ -53,7 +53,7 @@ async fn answers_without_a_body_have_none() {
     let mut client = Client::connect().await;
     client.send("HEAD /h HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let answer = client.read_until("\r\n\r\n").await;
-    assert!(answer.contains("content-length: 8"), "{answer}");
+    assert!(answer.contains("content-length: 9"), "{answer}");
     client.send("DELETE /d HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let answer = client.read_until("\r\n\r\n").await;
     assert!(answer.contains("204") && !answer.contains("content-length"), "{answer}");
