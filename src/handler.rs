@@ -4,6 +4,7 @@
 //! `connection` hands them connections; the handlers that ship are in `handler/`.
 
 pub mod http;
+pub mod respond;
 
 use std::fmt;
 use std::future::Future;

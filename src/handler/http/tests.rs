@@ -5,5 +5,6 @@
 mod harness;
 mod http1;
 mod http2;
+mod reading;
 mod refusals;
 mod waits;

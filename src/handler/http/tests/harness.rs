@@ -91,6 +91,10 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) async fn connect() -> Self {
+        Self::connect_with(Timeouts::default()).await
+    }
+
+    pub(super) async fn connect_with(timeouts: Timeouts) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, remote) = listener.accept().await.unwrap();
@@ -102,8 +106,7 @@ impl Client {
             local: Local(accepted.local_addr().unwrap()),
             tls: None,
         };
-        let context =
-            Context { timeouts: Timeouts::default(), metrics: metrics.clone(), access_log: AccessLog::off() };
+        let context = Context { timeouts, metrics: metrics.clone(), access_log: AccessLog::off() };
         let drain = Drain::new();
         let connection = Connection {
             stream: Stream::plain(Socket::new(accepted, metrics.clone())),
