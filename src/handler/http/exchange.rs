@@ -98,7 +98,7 @@ impl Exchange {
         (exchange, Request::from_parts(head, body))
     }
 
-    /// Begins and answers a request whose head was refused, so that nothing is known of it.
+    /// Begins for a request whose head was refused, so that nothing is known of it.
     pub(super) fn refused(gate: &Arc<Gate>, version: Version) -> Self {
         gate.enter();
         Self {
@@ -168,7 +168,11 @@ impl Drop for Exchange {
                 method,
                 host: &host,
                 path,
-                version: if self.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
+                version: match self.version {
+                    Version::HTTP_2 => "HTTP/2",
+                    Version::HTTP_10 => "HTTP/1.0",
+                    _ => "HTTP/1.1",
+                },
                 status: self.status.as_u16(),
             }),
             duration,

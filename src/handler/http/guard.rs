@@ -34,7 +34,7 @@ pub(super) struct Guard {
     scanner: Scanner,
     gate: Arc<Gate>,
     _holding: Holding,
-    /// What was read and has not gone on; never longer than a section and a piece.
+    /// What was read and has not gone on: a section and a piece at most, or what came in one read behind an upgrade.
     held: BytesMut,
     /// So many bytes of `held` may go on.
     clear: usize,

@@ -7,4 +7,5 @@ mod http1;
 mod http2;
 mod reading;
 mod refusals;
+mod services;
 mod waits;

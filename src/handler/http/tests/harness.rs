@@ -81,6 +81,11 @@ fn switch(mut request: Request<RequestBody>) -> Reply<BoxBody<Bytes, BoxError>> 
     reply
 }
 
+/// The endpoint that every client comes in by.
+pub(super) fn endpoint() -> Arc<Endpoint> {
+    Arc::new(Endpoint { name: EndpointName::new("test").unwrap(), class: Class::Internal, tls: false })
+}
+
 /// A client whose connection the engine serves.
 pub(super) struct Client {
     pub(super) socket: TcpStream,
@@ -95,13 +100,16 @@ impl Client {
     }
 
     pub(super) async fn connect_with(timeouts: Timeouts) -> Self {
+        Self::connect_to(Arc::new(HttpInstance::new(Show)), timeouts).await
+    }
+
+    pub(super) async fn connect_to(instance: Arc<dyn Instance>, timeouts: Timeouts) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, remote) = listener.accept().await.unwrap();
         let metrics = Arc::new(EndpointMetrics::default());
-        let endpoint = Endpoint { name: EndpointName::new("test").unwrap(), class: Class::Internal, tls: false };
         let info = ConnectionInfo {
-            endpoint: Arc::new(endpoint),
+            endpoint: endpoint(),
             client: Remote(remote),
             local: Local(accepted.local_addr().unwrap()),
             tls: None,
@@ -114,7 +122,7 @@ impl Client {
             context: Arc::new(context),
             drain: drain.clone(),
         };
-        let serving = tokio::spawn(Arc::new(HttpInstance::new(Show)).serve(connection));
+        let serving = tokio::spawn(instance.serve(connection));
         Self { socket, serving, metrics, drain }
     }
 
