@@ -36,7 +36,8 @@ pub(super) fn run(args: &AuditArgs, out: &mut dyn Write, terminal: &mut Terminal
     };
     let Some(policy) = policy else { return Ok(UNREADABLE.into()) };
     chains.extend(of_files(args, &policy));
-    let report = Report { profile: args.config.is_none().then(|| args.profile.into()), chains: chains.iter().collect() };
+    let report =
+        Report { profile: args.config.is_none().then(|| args.profile.into()), chains: chains.iter().collect() };
     match args.format {
         Format::Table => write!(out, "{}", report.table(terminal.colours_stdout(), args.fail_on == FailOn::Warn))?,
         Format::Json => {

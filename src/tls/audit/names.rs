@@ -71,7 +71,8 @@ fn listening(view: &View<'_>, leaf: &Certificate, found: &mut Found) {
         .subject
         .listen_ips
         .iter()
-        .filter(|ip| !ip.is_unspecified() && !(public && is_reserved(**ip)))
+        .filter(|ip| !ip.is_unspecified())
+        .filter(|ip| !public || !is_reserved(**ip))
         .filter(|ip| !extensions.ip_addresses.contains(ip))
         .map(ToString::to_string)
         .collect();
