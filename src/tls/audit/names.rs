@@ -71,8 +71,8 @@ fn listening(view: &View<'_>, leaf: &Certificate, found: &mut Found) {
         .subject
         .listen_ips
         .iter()
-        .filter(|ip| !ip.is_unspecified() && !(public && is_reserved(**ip)))
-        .filter(|ip| !extensions.ip_addresses.contains(ip))
+        .filter(|ip| !(ip.is_unspecified() || extensions.ip_addresses.contains(ip)))
+        .filter(|ip| !public || !is_reserved(**ip))
         .map(ToString::to_string)
         .collect();
     if extensions.dns_names.is_empty() && !missing.is_empty() {

@@ -25,7 +25,8 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
         found.at(RuleId::SigAlgMismatch, certificate, seen);
     }
     let anchor = view.members().last().filter(|_| view.path.anchored);
-    let weak = |certificate: &Certificate| hashes(certificate).into_iter().find(|hash| hash.is_md() || *hash == Hash::Sha1);
+    let weak =
+        |certificate: &Certificate| hashes(certificate).into_iter().find(|hash| hash.is_md() || *hash == Hash::Sha1);
     if let Some((anchor, hash)) = anchor.and_then(|anchor| Some((anchor, weak(anchor)?))) {
         found.at(RuleId::AnchorWeakSig, anchor, format!("signed itself with {}", hash.name()));
     }
