@@ -99,7 +99,7 @@ fn suspicious(view: &View<'_>, leaf: &Certificate, names: &[String], found: &mut
             say(format!("has the reserved address {ip}"));
         }
     }
-    for name in leaf.common_names.iter().filter(|_| !names.is_empty()) {
+    for name in leaf.common_names.iter().filter(|_| !names.is_empty()).take(MOST_NAMES) {
         let like_a_host = !name.contains(char::is_whitespace) && name.contains('.');
         let counts = view.subject.profile == Class::Public || like_a_host;
         if counts && !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {

@@ -14,7 +14,7 @@ use crate::config::{AuditConfig, RuleLevel, WaiverConfig};
 use crate::identity::{Class, EndpointName};
 use crate::tls::chain::{self, Material};
 
-fn certs(name: &str) -> PathBuf {
+pub(super) fn certs(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("certs").join(name)
 }
 
@@ -27,9 +27,16 @@ fn subject(profile: Class) -> Subject<'static> {
     Subject { profile, endpoint: None, server_names: &[], listen_ips: &[], now }
 }
 
-fn material(name: &str) -> Material {
+pub(super) fn material(name: &str) -> Material {
     let key = certs(&format!("{name}.key"));
     chain::read(&certs(&format!("{name}.pem")), key.exists().then_some(key.as_path()))
+}
+
+/// The chains of an internal endpoint, audited.
+pub(super) fn endpoint(chains: &[&str], server_names: &[String]) -> Vec<Audited> {
+    let materials: Vec<Material> = chains.iter().map(|name| material(name)).collect();
+    let subject = Subject { endpoint: EndpointName::new("test").ok(), server_names, ..subject(Class::Internal) };
+    audit_all(&materials, &subject, &Policy::default())
 }
 
 fn internal(material: &Material) -> Audited {
@@ -480,4 +487,29 @@ fn a_folder_is_audited_by_its_chains_and_a_key_goes_to_the_chain_that_it_belongs
     let keyed: Vec<&String> =
         found.iter().zip(&names).filter(|(m, _)| m.key_file.is_some()).map(|(_, name)| name).collect();
     assert_eq!(keyed, ["www.pem"]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_certificate_with_any_bytes_exchanged_is_judged_without_a_panic(
+        which in 0usize..4, places in proptest::collection::vec((0usize..1500, proptest::prelude::any::<u8>()), 1..4))
+    {
+        let mut chain = material(["localhost", "pss", "issuer-names", "md5-root"][which]);
+        for certificate in &mut chain.certificates {
+            let mut der = certificate.der.to_vec();
+            for (place, byte) in &places {
+                let at = place % der.len();
+                der[at] = *byte;
+            }
+            if let Ok(changed) = crate::tls::certificate::Certificate::read(der.into(), certificate.position) {
+                *certificate = changed;
+            }
+        }
+        for profile in [Class::Public, Class::Internal] {
+            let audited = audit(&chain, &subject(profile), &Policy::default());
+            for finding in &audited.report.findings {
+                proptest::prop_assert!(!finding.to_string().chars().any(char::is_control), "{}", finding);
+            }
+        }
+    }
 }
