@@ -247,11 +247,11 @@ fn surgery(name: &str, from: &[u8], to: &[u8], last: bool) -> Audited {
         der.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(at, _)| at).collect();
     let at = if last { places.last() } else { places.first() };
     der.splice(at.unwrap()..&(at.unwrap() + from.len()), to.iter().copied());
-    let pem = rcgen_pem(&der);
+    let pem = pem_of(&der);
     internal(&Material::from_pem(Path::new("odd.pem"), pem.as_bytes(), None))
 }
 
-fn rcgen_pem(der: &[u8]) -> String {
+fn pem_of(der: &[u8]) -> String {
     use std::fmt::Write as _;
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -291,7 +291,7 @@ fn an_rsa_exponent_of_one_or_an_even_one_is_denied_where_a_small_one_is_warned_o
 fn bytes_behind_a_certificate_and_a_repeated_extension_make_it_unreadable() {
     let mut der = material("localhost").certificates[0].der.to_vec();
     der.push(0);
-    let audited = internal(&Material::from_pem(Path::new("odd.pem"), rcgen_pem(&der).as_bytes(), None));
+    let audited = internal(&Material::from_pem(Path::new("odd.pem"), pem_of(&der).as_bytes(), None));
     assert_found(&audited, &["cert-unparseable@1 deny", "chain-incomplete@1 warn"]);
     // The subject key identifier becomes a second basicConstraints, and an unreadable one.
     let audited = surgery("localhost", &[0x06, 0x03, 0x55, 0x1d, 0x0e], &[0x06, 0x03, 0x55, 0x1d, 0x13], false);
