@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tracing::{error, info, warn};
 
@@ -318,7 +318,11 @@ impl Running {
         let name = signals.block_on(watch.next());
         info!("{name}: draining; once more to stop at once");
         std::thread::Builder::new().name("signals".into()).spawn(move || {
-            let name = signals.block_on(watch.next());
+            let name = signals.block_on(async {
+                // One wish can arrive as two signals, to the process and to its group.
+                let _ = tokio::time::timeout(SAME_WISH, watch.next()).await;
+                watch.next().await
+            });
             warn!("{name} again: stopping at once");
             #[allow(clippy::disallowed_methods, reason = "the operator asked twice")]
             std::process::exit(1);
@@ -337,6 +341,9 @@ impl Running {
         }
     }
 }
+
+/// A second signal that comes sooner is the first one again.
+const SAME_WISH: Duration = Duration::from_millis(20);
 
 /// SIGTERM and SIGINT, in the order in which they come.
 struct Signals {
