@@ -4,4 +4,5 @@
 
 mod http_proxy;
 mod layers;
+mod smuggling;
 mod support;
