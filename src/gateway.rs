@@ -2,7 +2,7 @@
 //!
 //! Owns the public way in, [`Gateway::builder`]. Called by `cli` and by library users; starts `worker`s and `admin`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::access_log::AccessLog;
 use crate::admin;
+use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::config::Problems;
 use crate::config::{Config, LogFormat, OnRefused};
 use crate::connection::Limit;
@@ -185,26 +186,13 @@ fn cannot_listen(whose: &str, address: SocketAddr, error: &io::Error) -> String 
 
 fn run(plan: Arc<Plan>, open: Open, access_log: AccessLog) -> Result<Running, BuildError> {
     raise_descriptor_limit();
-    let state = Arc::new(admin::State::new(Arc::clone(&plan), access_log.clone()));
-    let gateway_limit = Limit::new(plan.max_connections);
-    let mut addresses = Vec::new();
-    let mut doors: Vec<Vec<Door>> = (0..plan.workers).map(|_| Vec::new()).collect();
-    for (endpoint, by_address) in plan.endpoints.iter().zip(open.endpoints) {
-        let EndpointState::Ready { instance, .. } = &endpoint.state else { continue };
-        let endpoint_limit = Limit::new(endpoint.max_connections);
+    let mut addresses = BTreeMap::<EndpointName, Vec<SocketAddr>>::new();
+    for (endpoint, by_address) in plan.endpoints.iter().zip(&open.endpoints) {
         for sockets in by_address {
-            addresses.push((endpoint.endpoint.name.clone(), sockets[0].local_addr()?));
-            for (worker, socket) in sockets.into_iter().enumerate() {
-                doors[worker].push(Door {
-                    socket,
-                    endpoint: Arc::clone(endpoint),
-                    instance: Arc::clone(instance),
-                    gateway_limit: Arc::clone(&gateway_limit),
-                    endpoint_limit: Arc::clone(&endpoint_limit),
-                });
-            }
+            addresses.entry(endpoint.endpoint.name.clone()).or_default().push(sockets[0].local_addr()?);
         }
     }
+    let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: addresses.clone(), tls: BTreeMap::new() });
     let mut running = Running {
         admin_address: open.admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
         admin: None,
@@ -213,7 +201,12 @@ fn run(plan: Arc<Plan>, open: Open, access_log: AccessLog) -> Result<Running, Bu
         state: Arc::clone(&state),
         access_log,
     };
-    for (index, doors) in doors.into_iter().enumerate() {
+    // The admin port first: it sets descriptors of its own aside, and answers "starting" until the rest is there.
+    if let Some(socket) = open.admin {
+        let stop = Drain::new();
+        running.admin = Some((stop.clone(), admin::start(socket, Arc::clone(&state), stop)?));
+    }
+    for (index, doors) in doors(&plan, open.endpoints).into_iter().enumerate() {
         let drain = Drain::new();
         let worker = Worker {
             index,
@@ -225,12 +218,31 @@ fn run(plan: Arc<Plan>, open: Open, access_log: AccessLog) -> Result<Running, Bu
         };
         running.workers.push((drain, worker.start()?));
     }
-    if let Some(socket) = open.admin {
-        running.admin = Some(admin::start(socket, Arc::clone(&state))?);
-    }
-    state.set_phase(admin::Phase::Serving);
+    state.set_lifecycle(Lifecycle::Serving);
     running.log_summary(&plan);
     Ok(running)
+}
+
+/// Deals the sockets out: to each worker, one of every address.
+fn doors(plan: &Plan, sockets: Vec<Vec<Vec<std::net::TcpListener>>>) -> Vec<Vec<Door>> {
+    let gateway_limit = Limit::new(plan.max_connections);
+    let mut doors: Vec<Vec<Door>> = (0..plan.workers).map(|_| Vec::new()).collect();
+    for (endpoint, by_address) in plan.endpoints.iter().zip(sockets) {
+        let EndpointState::Ready { instance } = &endpoint.state else { continue };
+        let endpoint_limit = Limit::new(endpoint.max_connections);
+        for sockets in by_address {
+            for (doors, socket) in doors.iter_mut().zip(sockets) {
+                doors.push(Door {
+                    socket,
+                    endpoint: Arc::clone(endpoint),
+                    instance: Arc::clone(instance),
+                    gateway_limit: Arc::clone(&gateway_limit),
+                    endpoint_limit: Arc::clone(&endpoint_limit),
+                });
+            }
+        }
+    }
+    doors
 }
 
 /// Every connection is a descriptor, and an upstream's too: take as many as the system allows.
@@ -246,17 +258,18 @@ fn raise_descriptor_limit() {
 /// A gateway that serves.
 pub struct Running {
     workers: Vec<(Drain, JoinHandle<()>)>,
-    admin: Option<admin::Handle>,
+    admin: Option<(Drain, JoinHandle<()>)>,
     admin_address: Option<SocketAddr>,
-    addresses: Vec<(EndpointName, SocketAddr)>,
-    state: Arc<admin::State>,
+    addresses: BTreeMap<EndpointName, Vec<SocketAddr>>,
+    state: Arc<State>,
     access_log: AccessLog,
 }
 
 impl Running {
     /// Where an endpoint listens: what was configured, with the real port where that was 0.
     pub fn addresses(&self, endpoint: &str) -> impl Iterator<Item = SocketAddr> {
-        self.addresses.iter().filter(move |(name, _)| name.as_str() == endpoint).map(|(_, address)| *address)
+        let found = self.addresses.iter().find(move |(name, _)| name.as_str() == endpoint);
+        found.into_iter().flat_map(|(_, addresses)| addresses).copied()
     }
 
     /// Where the admin port listens, if it does.
@@ -267,7 +280,7 @@ impl Running {
 
     /// Begins the drain: readiness fails, nothing new is accepted, what is in flight may end until the deadline.
     pub fn drain(&self) {
-        self.state.set_phase(admin::Phase::Draining);
+        self.state.set_lifecycle(Lifecycle::Draining);
         self.workers.iter().for_each(|(drain, _)| drain.begin());
     }
 
@@ -279,13 +292,17 @@ impl Running {
                 error!("a worker panicked");
             }
         }
-        for endpoint in &self.state.plan().endpoints {
+        for endpoint in &self.state.snapshot().plan.endpoints {
             if let EndpointState::Ready { instance } = &endpoint.state {
                 instance.stop();
             }
         }
-        if let Some(admin) = self.admin.take() {
-            admin.stop();
+        // Last: readiness and metrics are wanted most while a gateway drains.
+        if let Some((stop, admin)) = self.admin.take() {
+            stop.begin();
+            if admin.join().is_err() {
+                error!("the admin port panicked");
+            }
         }
         self.access_log.finish();
         info!("stopped");

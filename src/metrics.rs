@@ -1,8 +1,12 @@
 //! Counting without locks: every worker counts in slots of its own, and the admin port sums them at a scrape.
 //!
-//! Owns each metric's name (the [`METRICS`] table), the closed sets of label values, and the counters that the data
-//! path touches. `connection`, `handler` and `upstream` count; `admin` reads.
+//! Owns each metric's name (the [`METRICS`] table, in `metrics/table.rs`), the closed sets of label values, and the
+//! counters that the data path touches. `connection`, `handler` and `upstream` count; `admin` reads.
 
+pub mod process;
+pub mod table;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -10,6 +14,8 @@ use thread_local::ThreadLocal;
 
 use crate::identity::{Group, TlsVersion};
 use crate::labels::labels;
+
+pub use table::{Kind, METRICS, Metric};
 
 /// A counter with one writer: the thread whose slot it lives in. Anyone may read.
 ///
@@ -95,6 +101,28 @@ impl Histogram {
         self.buckets[bucket].add(1);
         self.sum_nanos.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
+}
+
+/// The sum of one counter's slots. It wraps as they do: see [`Counter::sub`].
+pub fn sum<'a>(slots: impl Iterator<Item = &'a Counter>) -> u64 {
+    slots.map(Counter::get).fold(0, u64::wrapping_add)
+}
+
+/// A gauge's level, from the wrapping sum of its slots.
+///
+/// The slots are not read at one instant, so what ends on one worker may be seen before it began on another: less than
+/// nothing is nothing.
+#[must_use]
+pub fn level(sum: u64) -> u64 {
+    u64::try_from(sum.cast_signed()).unwrap_or(0)
+}
+
+/// Brings the counts of several [`Tally`] slots together by key.
+pub fn merged(counts: impl Iterator<Item = (u32, u64)>) -> BTreeMap<u32, u64> {
+    counts.fold(BTreeMap::new(), |mut all, (key, n)| {
+        *all.entry(key).or_default() += n;
+        all
+    })
 }
 
 labels! {
@@ -244,10 +272,24 @@ pub fn handshake_key(version: TlsVersion, group: Group, resumed: bool) -> u32 {
     (version as u32) << 16 | (group as u32) << 8 | u32::from(resumed)
 }
 
+/// What [`handshake_key`] was made from; `None` for the rest that found no slot.
+#[must_use]
+pub fn handshake_of(key: u32) -> Option<(TlsVersion, Group, bool)> {
+    let version = *TlsVersion::ALL.get((key >> 16) as usize)?;
+    let group = *Group::ALL.get((key >> 8 & 0xff) as usize)?;
+    Some((version, group, key & 0xff != 0))
+}
+
 /// The key of a request in [`EndpointCounters::requests`].
 #[must_use]
 pub fn request_key(method: Method, status: u16) -> u32 {
     (method as u32) << 16 | u32::from(status)
+}
+
+/// What [`request_key`] was made from; `None` for the rest that found no slot.
+#[must_use]
+pub fn request_of(key: u32) -> Option<(Method, u16)> {
+    Some((*Method::ALL.get((key >> 16) as usize)?, key as u16))
 }
 
 /// An endpoint's counters: a slot per worker.
@@ -340,5 +382,45 @@ impl ServerMetrics {
     /// Counts a failed exchange.
     pub fn fail(&self, reason: UpstreamFailure) {
         self.here().failures[reason as usize].add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counter, Group, Method, Tally, TlsVersion, level, sum};
+    use super::{handshake_key, handshake_of, request_key, request_of};
+
+    #[test]
+    fn a_key_can_be_read_back() {
+        for version in TlsVersion::ALL {
+            for group in Group::ALL {
+                for resumed in [false, true] {
+                    let key = handshake_key(*version, *group, resumed);
+                    assert_eq!(handshake_of(key), Some((*version, *group, resumed)));
+                }
+            }
+        }
+        for method in Method::ALL {
+            assert_eq!(request_of(request_key(*method, 599)), Some((*method, 599)));
+        }
+        assert_eq!((handshake_of(u32::MAX), request_of(u32::MAX)), (None, None));
+    }
+
+    #[test]
+    fn a_full_tally_counts_the_rest_together() {
+        let tally = Tally::<2>::default();
+        for key in [0, 7, 0, 8, 9] {
+            tally.count(key);
+        }
+        assert_eq!(tally.iter().collect::<Vec<_>>(), [(0, 2), (7, 1), (u32::MAX, 2)]);
+    }
+
+    #[test]
+    fn what_one_worker_began_may_end_on_another() {
+        let (first, second) = (Counter::default(), Counter::default());
+        first.add(3);
+        second.sub(1);
+        assert_eq!(level(sum([&first, &second].into_iter())), 2);
+        assert_eq!(level(sum([&second].into_iter())), 0);
     }
 }

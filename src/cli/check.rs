@@ -31,7 +31,8 @@ pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Termin
         writeln!(out, "{}: no error", source.file())?;
         return Ok(ExitCode::SUCCESS);
     }
-    Ok(terminal.list(&faults, &format!("{}: {} of its certificates", source.file(), super::report::errors(faults.len()))))
+    Ok(terminal
+        .list(&faults, &format!("{}: {} of its certificates", source.file(), super::report::errors(faults.len()))))
 }
 
 /// What is wrong with chains and keys: refusals, and every finding that clients would trip over.

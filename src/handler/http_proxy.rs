@@ -12,6 +12,9 @@ mod response;
 mod routes;
 mod upgrade;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -78,10 +81,7 @@ impl HttpProxy {
     /// # Errors
     /// The endpoint has settings; this handler knows none.
     pub fn service(&self, endpoint: &Endpoint, settings: &Settings) -> Result<HttpProxyService, StartError> {
-        if let Some(setting) = settings.keys().next() {
-            let message = format!("http-proxy knows no setting {setting:?}; leave it out");
-            return Err(StartError { setting: Some(setting.clone()), message });
-        }
+        StartError::refuse_settings("http-proxy", settings)?;
         let routes = self.routes.iter().filter(|route| route.is_for(endpoint.name.as_str())).cloned().collect();
         Ok(HttpProxyService { routes, default: self.default.clone(), signature: Signature::new(&endpoint.name) })
     }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -17,7 +17,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
 use super::dial::DialError;
-use super::link::Link;
+use super::link::{Link, Sent};
 use super::progress::{Deadlines, Phase};
 use super::request_body::Outgoing;
 use super::response_body::ResponseBody;
@@ -95,7 +95,7 @@ impl Upstream {
                 let copy = is_repeatable(&request).then(|| copy_of(&request));
                 match self.attempt(server, link, request, begun).await {
                     Ok(answer) => return Ok(answer),
-                    Err(Unanswered { unsent: Some(unsent), .. }) => request = unsent,
+                    Err(Unanswered { unsent: Some(unsent), .. }) => request = *unsent,
                     Err(Unanswered { error, .. }) => match copy {
                         Some(copy) if matches!(error.failure, Failure::Closed) => request = copy,
                         _ => return Err(counted(server, error)),
@@ -150,7 +150,7 @@ impl Upstream {
 /// An attempt that got no answer, and the request where nothing of it was sent.
 struct Unanswered {
     error: ExchangeError,
-    unsent: Option<Request<Outgoing>>,
+    unsent: Option<Box<Request<Outgoing>>>,
 }
 
 impl Server {
@@ -180,24 +180,28 @@ fn copy_of(request: &Request<Outgoing>) -> Request<Outgoing> {
     copy
 }
 
+/// Why no head came, and the request where nothing of it was sent.
+type Headless = (Failure, Option<Box<Request<Outgoing>>>);
+
 async fn await_head(
     link: &mut Link,
     request: Request<Outgoing>,
     deadlines: &Deadlines,
-) -> Result<Response<Incoming>, (Failure, Option<Request<Outgoing>>)> {
+) -> Result<Response<Incoming>, Headless> {
     // The head comes while the connection is polled, right here, so its arrival needs no waker: a waker would schedule
     // this task once more for nothing. Without one, tokio's budget must not make the channel pretend to be empty.
     let mut head = pin!(unconstrained(link.send(request)));
+    let mut sent = false;
     poll_fn(move |cx| {
-        let over = link.poll(cx).is_ready();
-        match head.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
-            Poll::Ready(Err(mut error)) => {
-                let unsent = error.take_message();
-                return Poll::Ready(Err((Failure::of(error.error(), link, deadlines), unsent)));
+        if std::mem::replace(&mut sent, true) {
+            let over = link.poll_quietly(); // woken, so the head is likely to be there
+            if let Poll::Ready(came) = poll_head(head.as_mut(), over, link, deadlines) {
+                return Poll::Ready(came);
             }
-            Poll::Pending if over => return Poll::Ready(Err((Failure::Closed, None))),
-            Poll::Pending => {}
+        }
+        let over = link.poll(cx);
+        if let Poll::Ready(came) = poll_head(head.as_mut(), over, link, deadlines) {
+            return Poll::Ready(came);
         }
         ready!(link.poll_deadline(cx, deadlines.head()));
         let failure = match deadlines.phase() {
@@ -207,6 +211,23 @@ async fn await_head(
         Poll::Ready(Err((failure, None)))
     })
     .await
+}
+
+/// Takes the head if it has come. `over` tells whether the connection has ended, so that it never will.
+fn poll_head(
+    head: Pin<&mut impl Future<Output = Sent>>,
+    over: Poll<()>,
+    link: &Link,
+    deadlines: &Deadlines,
+) -> Poll<Result<Response<Incoming>, Headless>> {
+    match head.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+        Poll::Ready(Err(mut error)) => {
+            let unsent = error.take_message().map(Box::new);
+            Poll::Ready(Err((Failure::of(error.error(), link, deadlines), unsent)))
+        }
+        Poll::Pending => over.map(|()| Err((Failure::Closed, None))),
+    }
 }
 
 /// Checks a response's head and gives its connection to its body, or to the protocol that it switched to.
@@ -224,7 +245,7 @@ fn accept(
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let agreed = offered.is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), &offered));
         // hyper lets go of the connection once it has seen the 101.
-        if !agreed || link.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        if !agreed || link.poll_quietly().is_pending() {
             return Err(Failure::Switch);
         }
         head.extensions.clear(); // hyper's own handle of the upgrade

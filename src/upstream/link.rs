@@ -25,7 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::dial::Open;
 use super::request_body::Outgoing;
 
-/// The most that hyper buffers of a connection, each way; so also the largest head of a response, in bytes.
+/// The most that hyper buffers of a connection, each way, and the largest head of a response, in bytes.
 const MOST_BUFFERED: usize = 64 * 1024;
 
 /// What comes back for a request: the head of the response and its body, or why not, with the request where it was
@@ -55,7 +55,8 @@ impl Link {
         let heard = Arc::new(AtomicBool::new(false));
         let wire = TokioIo::new(Wire { tcp, heard: Arc::clone(&heard) });
         // The bound on the number of fields is hyper's default of 100: naming one would move its table to the heap.
-        let (sender, connection) = Builder::new().max_buf_size(MOST_BUFFERED).handshake(wire).await?;
+        let (sender, connection) =
+            Builder::new().max_buf_size(MOST_BUFFERED).max_header_size(MOST_BUFFERED).handshake(wire).await?;
         Ok(Box::new(Self { sender, connection, over: false, heard, timer: None, open }))
     }
 
@@ -76,6 +77,14 @@ impl Link {
         Poll::Ready(())
     }
 
+    /// As [`poll`](Self::poll), but asks nobody to be woken.
+    ///
+    /// Whatever is taken from a connection that was polled like this schedules no further poll of the task that takes
+    /// it. So it comes first wherever something is likely to have arrived, and `poll` before anyone waits.
+    pub(super) fn poll_quietly(&mut self) -> Poll<()> {
+        self.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
     /// Whether a byte has come since the last request was sent.
     pub(super) fn heard(&self) -> bool {
         self.heard.load(Relaxed)
@@ -89,8 +98,8 @@ impl Link {
     /// Looks whether an idle connection can still take a request: its server has neither closed it nor sent what
     /// nobody asked for.
     pub(super) fn is_fit(&mut self) -> bool {
-        // Nobody waits, so nobody is woken; it also forgets the waker of the request before.
-        self.poll(&mut Context::from_waker(Waker::noop())).is_pending() && self.sender.is_ready()
+        // This also forgets the waker of the request before.
+        self.poll_quietly().is_pending() && self.sender.is_ready()
     }
 
     /// Ready once `deadline` has passed.

@@ -72,8 +72,15 @@ impl ResponseBody {
         if read.is_ready() {
             return read;
         }
+        // An end of the connection shows in what was read.
         if let Some(source) = &mut self.source {
-            // An end of the connection shows in what was read.
+            let _ = source.link.poll_quietly();
+        }
+        let read = self.poll_read_already();
+        if read.is_ready() {
+            return read;
+        }
+        if let Some(source) = &mut self.source {
             let _ = source.link.poll(cx);
         }
         self.poll_read_already()

@@ -5,6 +5,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,6 +25,13 @@ pub struct Tunnel {
 impl Tunnel {
     pub(super) fn new(tcp: TcpStream, ahead: Bytes, open: Open) -> Self {
         Self { tcp, ahead, _open: open }
+    }
+
+    /// Sees to it that the connection is reset, not ended, when it is dropped: what the client was cut off from must not
+    /// look complete to the server.
+    pub fn abort(&self) {
+        // A socket that cannot be told is broken already.
+        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -80,7 +80,5 @@ where
     B::Error: Into<super::BoxError>,
 {
     let (status, reason) = (fault.status, fault.reason.as_str());
-    fault
-        .response(version)
-        .map(|body| exchange.answered(status, None, Some(reason), is_head, Answer::Engine { body }))
+    fault.response(version).map(|body| exchange.answered(status, None, Some(reason), is_head, Answer::Engine { body }))
 }

@@ -60,7 +60,25 @@ mod tests {
 
     #[test]
     fn whatever_two_readers_could_take_for_different_hosts_is_refused() {
-        for bad in ["", ":80", "a b", "u@a", "a/b", "a:65536", "a:8x", "a:1:2", "[::1", "[::1]x", "[]", "a%2eb", "[fe80::1%25eth0]", "a\\b", "a?b", "a#b", "ü"] {
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "u@a",
+            "a/b",
+            "a:65536",
+            "a:8x",
+            "a:1:2",
+            "[::1",
+            "[::1]x",
+            "[]",
+            "a%2eb",
+            "[fe80::1%25eth0]",
+            "a\\b",
+            "a?b",
+            "a#b",
+            "ü",
+        ] {
             assert!(!is_valid(bad.as_bytes()), "{bad:?}");
         }
     }

@@ -58,18 +58,12 @@ impl Fault {
     }
 
     /// The head took longer than the `header` deadline.
-    pub(super) const HEAD_LATE: Self = Self::new(
-        StatusCode::REQUEST_TIMEOUT,
-        RequestRefusal::HeadTimeout,
-        "the request head did not arrive in time",
-    );
+    pub(super) const HEAD_LATE: Self =
+        Self::new(StatusCode::REQUEST_TIMEOUT, RequestRefusal::HeadTimeout, "the request head did not arrive in time");
 
     /// The body stood still for longer than the `body` deadline.
-    pub(super) const BODY_LATE: Self = Self::new(
-        StatusCode::REQUEST_TIMEOUT,
-        RequestRefusal::BodyTimeout,
-        "the request body did not arrive in time",
-    );
+    pub(super) const BODY_LATE: Self =
+        Self::new(StatusCode::REQUEST_TIMEOUT, RequestRefusal::BodyTimeout, "the request body did not arrive in time");
 
     /// Whether it breaks a body whose head went on already; else it stands in a refused head's place.
     pub(super) fn breaks_body(&self) -> bool {

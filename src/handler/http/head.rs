@@ -174,7 +174,8 @@ impl Head {
     }
 }
 
-const REQUEST_LINE: Fault = Fault::malformed("the request line is not method, target and version, each after one space");
+const REQUEST_LINE: Fault =
+    Fault::malformed("the request line is not method, target and version, each after one space");
 const TOO_LONG: Fault =
     Fault::new(StatusCode::URI_TOO_LONG, RequestRefusal::TargetTooLong, "the request line is longer than 8 KiB");
 

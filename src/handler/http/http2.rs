@@ -169,8 +169,7 @@ where
 {
     fn execute(&self, stream: F) {
         let halves = Arc::<Halves>::default();
-        let kept =
-            Kept { stream, halves: halves.clone(), stall: self.stall, clock: Deadline::default(), since: None };
+        let kept = Kept { stream, halves: halves.clone(), stall: self.stall, clock: Deadline::default(), since: None };
         tokio::spawn(HALVES.scope(halves, kept));
     }
 }

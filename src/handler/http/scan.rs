@@ -19,7 +19,9 @@ pub(super) struct Scanner {
 #[derive(Debug)]
 enum State {
     /// No byte of a head has come; `skipped` says whether an empty line has.
-    Between { skipped: bool },
+    Between {
+        skipped: bool,
+    },
     Head(Head),
     /// So many bytes of the body are to come.
     Length(u64),

@@ -8,10 +8,30 @@ use super::field::{Lines, MAX_FIELDS, split};
 /// Fields that must not come late: they frame or route the message, say who sends it, or how to read it
 /// (RFC 9110, section 6.5.1). A reader that merged them into the head would read another message.
 const FORBIDDEN: [&[u8]; 24] = [
-    b"authorization", b"cache-control", b"client-cert", b"connection", b"content-encoding", b"content-length",
-    b"content-range", b"content-type", b"cookie", b"expect", b"forwarded", b"host", b"keep-alive", b"max-forwards",
-    b"proxy-authorization", b"proxy-connection", b"range", b"set-cookie", b"te", b"trailer", b"transfer-encoding",
-    b"upgrade", b"x-forwarded-for", b"x-forwarded-proto",
+    b"authorization",
+    b"cache-control",
+    b"client-cert",
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"keep-alive",
+    b"max-forwards",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"range",
+    b"set-cookie",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
 ];
 
 /// A trailer section in the course of being read.

@@ -260,3 +260,118 @@ fn set_connection(fields: &mut HeaderMap, asks: &Asks, wants_trailers: bool) {
 pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
     fields::strip(trailers, |name| is_not_the_clients_to_say(name) || *name == HOST || *name == CONTENT_LENGTH);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use hyper::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::identity::{Class, ClientCertificate, Endpoint, Group, Local, Remote, TlsInfo, TlsVersion};
+
+    fn info(client: &str, certificate: Option<&'static [u8]>) -> ConnectionInfo {
+        let client_certificate =
+            certificate.map(|der| Arc::new(ClientCertificate { leaf: der.into(), common_name: None }));
+        let (version, group) = (TlsVersion::V13, Group::X25519);
+        let tls =
+            TlsInfo { version, cipher: "", group, alpn: None, server_name: None, resumed: false, client_certificate };
+        let endpoint = Endpoint { name: EndpointName::new("internet").unwrap(), class: Class::Public, tls: true };
+        let address = client.parse().unwrap();
+        ConnectionInfo { endpoint: endpoint.into(), client: Remote(address), local: Local(address), tls: Some(tls) }
+    }
+
+    fn rewritten(request: hyper::http::request::Builder, info: &ConnectionInfo) -> Result<Parts, &'static str> {
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
+        let target = Target::of(&head)?;
+        let asks = Asks { switch: None, body: None };
+        Signature::new(&info.endpoint.name).rewrite(&mut head, target, &asks, info)?;
+        Ok(head)
+    }
+
+    fn get(uri: &str) -> hyper::http::request::Builder {
+        Request::builder().uri(uri)
+    }
+
+    #[test]
+    fn an_http_2_request_becomes_one_of_http_1_1() {
+        let request = get("https://example.com:8443/a?b").version(Version::HTTP_2);
+        let request = request.header("cookie", "a=1").header("cookie", "b=2").header("cookie", "c=3");
+        let head = rewritten(request, &info("[2001:db8::1]:5", None)).unwrap();
+        assert_eq!((head.version, head.uri.to_string().as_str()), (Version::HTTP_11, "/a?b"));
+        assert_eq!(head.headers["host"], "example.com:8443");
+        assert_eq!(head.headers["cookie"], "a=1; b=2; c=3");
+        assert_eq!(head.headers["via"], "2 portcullis");
+        let forwarded = "for=\"[2001:db8::1]\";proto=https;host=\"example.com:8443\";by=_internet";
+        assert_eq!(head.headers["forwarded"], forwarded);
+        assert_eq!(head.headers["x-forwarded-for"], "2001:db8::1");
+        assert_eq!(head.headers["x-forwarded-proto"], "https");
+    }
+
+    #[test]
+    fn a_mapped_address_is_written_as_the_one_it_stands_for() {
+        let head = rewritten(get("/").header("host", "a"), &info("[::ffff:192.0.2.1]:5", None)).unwrap();
+        assert_eq!(head.headers["x-forwarded-for"], "192.0.2.1");
+    }
+
+    #[test]
+    fn a_verified_client_certificate_is_passed_on_and_an_asserted_one_is_not() {
+        let request = || get("/").header("host", "a").header("client-cert", ":ZXZpbA==:");
+        let head = rewritten(request(), &info("192.0.2.1:5", Some(b"foo"))).unwrap();
+        assert_eq!(head.headers.get_all("client-cert").iter().collect::<Vec<_>>(), [":Zm9v:"]);
+        assert!(!rewritten(request(), &info("192.0.2.1:5", None)).unwrap().headers.contains_key("client-cert"));
+    }
+
+    #[test]
+    fn a_length_that_is_not_the_bodys_is_refused() {
+        let info = info("192.0.2.1:5", None);
+        for length in ["5", "+0", "", "0, 0"] {
+            assert!(
+                rewritten(get("/").header("host", "a").header("content-length", length), &info).is_err(),
+                "{length}"
+            );
+        }
+        assert!(rewritten(get("/").header("host", "a").header("content-length", "0"), &info).is_ok());
+    }
+
+    #[test]
+    fn the_host_that_routes_see_has_no_port() {
+        for (authority, host) in [("a.b:1", "a.b"), ("a.b", "a.b"), ("[::1]:1", "[::1]"), ("[::1]", "[::1]"), ("", "")]
+        {
+            let (head, ()) = get("/").header("host", authority).body(()).unwrap().into_parts();
+            assert_eq!(Target::of(&head).unwrap().host(), host);
+        }
+    }
+
+    #[test]
+    fn trailers_cannot_say_what_the_head_could_not() {
+        let mut trailers = HeaderMap::new();
+        for name in ["forwarded", "client_cert", "host", "content-length", "transfer-encoding", "grpc-status"] {
+            trailers.insert(name, HeaderValue::from_static("x"));
+        }
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers.keys().collect::<Vec<_>>(), ["grpc-status"]);
+    }
+
+    proptest! {
+        /// hyper writes these as they are; nothing in them may end a line, or a target, early.
+        #[test]
+        fn no_part_of_a_request_line_or_field_can_hold_what_would_end_it(bytes in prop::collection::vec(any::<u8>(), 1..20)) {
+            let ends_early = |b: &u8| matches!(b, b'\r' | b'\n' | 0);
+            let splits = |b: &u8| ends_early(b) || *b == b' ';
+            if bytes.iter().any(splits) {
+                prop_assert!(Method::from_bytes(&bytes).is_err());
+                prop_assert!(HeaderName::from_bytes(&bytes).is_err());
+                let target = [b"/", &bytes[..]].concat();
+                // What follows a fragment's mark is dropped, unread.
+                let written = PathAndQuery::from_maybe_shared(Bytes::from(target)).map(|t| t.as_str().to_owned());
+                prop_assert!(!written.is_ok_and(|text| text.as_bytes().iter().any(splits)));
+            }
+            if bytes.iter().any(ends_early) {
+                prop_assert!(HeaderValue::from_bytes(&bytes).is_err());
+            }
+        }
+    }
+}

@@ -64,7 +64,10 @@ impl Pending {
         tokio::spawn(async move {
             // The client's end comes once the 101 is written. A client that is gone by then leaves nothing to relay.
             if let Ok(Ok(client)) = tokio::time::timeout(self.idle, self.client).await {
-                relay(&mut TokioIo::new(client), &mut tunnel, self.idle).await;
+                let relayed = relay(&mut TokioIo::new(client), &mut tunnel, self.idle).await;
+                if relayed.broken.is_some() {
+                    tunnel.abort();
+                }
             }
             drop(in_flight);
         });

@@ -102,8 +102,7 @@ impl Client {
             local: Local(accepted.local_addr().unwrap()),
             tls: None,
         };
-        let context =
-            Context { timeouts: Timeouts::default(), metrics: metrics.clone(), access_log: AccessLog::off() };
+        let context = Context { timeouts: Timeouts::default(), metrics: metrics.clone(), access_log: AccessLog::off() };
         let drain = Drain::new();
         let connection = Connection {
             stream: Stream::plain(Socket::new(accepted, metrics.clone())),

@@ -11,7 +11,9 @@ async fn requests_on_one_connection_are_answered_in_order() {
     let mut client = Client::connect().await;
     client.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\nPOST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc").await;
     client.send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-    client.send("2\r\nab\r\n3;a=b;c=\"d\\\"e\"\r\ncde\r\n0\r\nX-Sum: 1\r\n\r\nGET /d HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client
+        .send("2\r\nab\r\n3;a=b;c=\"d\\\"e\"\r\ncde\r\n0\r\nX-Sum: 1\r\n\r\nGET /d HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
     for shown in ["GET /a 0", "POST /b 3", "POST /c 5", "GET /d 0"] {
         assert!(client.read_until(shown).await.contains("HTTP/1.1 200 OK"));
     }
@@ -22,7 +24,8 @@ async fn requests_on_one_connection_are_answered_in_order() {
 async fn a_request_that_comes_byte_by_byte_is_served() {
     let mut client = Client::connect().await;
     client.socket.set_nodelay(true).unwrap();
-    let request = "\r\nPOST /slowly HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n";
+    let request =
+        "\r\nPOST /slowly HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n";
     for byte in request.bytes() {
         client.socket.write_all(&[byte]).await.unwrap();
         tokio::task::yield_now().await;
@@ -86,7 +89,9 @@ async fn no_byte_passes_before_a_switch_and_every_byte_after_it() {
 #[tokio::test]
 async fn a_switch_that_is_declined_goes_on_as_http() {
     let mut client = Client::connect().await;
-    client.send("POST /a HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab").await;
+    client
+        .send("POST /a HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab")
+        .await;
     client.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n").await;
     client.read_until("POST /a 2").await;
     client.read_until("GET /b 0").await;

@@ -38,7 +38,9 @@ async fn what_two_parsers_could_frame_differently_is_refused() {
     ] {
         refused(&head(fields), 400, Framing).await;
     }
-    for coding in ["gzip", "gzip, chunked", "chunked, chunked", "identity", "xchunked", "chunked;q=1", "\"chunked\"", ""] {
+    for coding in
+        ["gzip", "gzip, chunked", "chunked, chunked", "identity", "xchunked", "chunked;q=1", "\"chunked\"", ""]
+    {
         refused(&head(&format!("Transfer-Encoding: {coding}")), 501, TransferCoding).await;
     }
     refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400, Framing).await;

@@ -1,0 +1,254 @@
+//! Which series `/metrics` exports: every row of the metrics table, with the values of this moment.
+//!
+//! Series of closed sets are exported at 0 too, so that an alert on a rate sees the first increase; where the product
+//! of labels is large (handshakes, requests, findings), only what occurred.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use crate::admin::exposition::{Durations, Exposition, Format};
+use crate::admin::facts::TlsFacts;
+use crate::admin::state::{Lifecycle, Reloads, Snapshot, State, is_up};
+use crate::admin::version;
+use crate::metrics::process::Process;
+use crate::metrics::table::{self, Metric};
+use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, Histogram, ServerCounters, ServerMetrics};
+use crate::metrics::{HandshakeFailure, Rejection, RequestRefusal, UpstreamFailure};
+use crate::metrics::{handshake_of, level, merged, request_of, sum};
+use crate::plan::EndpointPlan;
+
+/// The label value of what found no place of its own in a tally.
+const OTHER: &str = "other";
+
+/// Writes every metric.
+pub(crate) fn scrape(state: &State, running: &Snapshot, process: &Process, format: Format) -> String {
+    let mut out = Exposition::new(format);
+    identity(&mut out, running, state.lifecycle());
+    connections(&mut out, running);
+    handshakes(&mut out, running);
+    certificates(&mut out, running);
+    requests(&mut out, running);
+    upstreams(&mut out, running);
+    reloads(&mut out, &state.reloads());
+    out.family(&table::ACCESS_LOG_DROPPED).sample(&[], running.access_log_dropped());
+    costs(&mut out, process);
+    out.finish()
+}
+
+fn identity(out: &mut Exposition, running: &Snapshot, lifecycle: Lifecycle) {
+    out.family(&table::BUILD_INFO).sample(&[version::VERSION, &version::target()], 1);
+    let mut family = out.family(&table::ENDPOINT_INFO);
+    for plan in &running.plan.endpoints {
+        let tls = if plan.endpoint.tls { "true" } else { "false" };
+        family.sample(&[name(plan), plan.endpoint.class.as_str(), tls], 1);
+    }
+    let mut family = out.family(&table::ENDPOINT_UP);
+    for plan in &running.plan.endpoints {
+        family.sample(&[name(plan)], u8::from(is_up(plan, lifecycle)));
+    }
+}
+
+fn connections(out: &mut Exposition, running: &Snapshot) {
+    let all = || running.plan.endpoints.iter();
+    each(out, &table::CONNECTIONS_ACCEPTED, all(), |m| m.sum(|c| c.accepted.get()));
+    each(out, &table::CONNECTIONS_ACTIVE, all(), |m| level(m.sum(|c| c.active.get())));
+    let reasons = Rejection::ALL.iter().map(|r| (r.as_str(), *r as usize));
+    by_reason(out, &table::CONNECTIONS_REJECTED, all(), reasons, |c| &c.rejected);
+    each(out, &table::RECEIVED_BYTES, all(), |m| m.sum(|c| c.received_bytes.get()));
+    each(out, &table::SENT_BYTES, all(), |m| m.sum(|c| c.sent_bytes.get()));
+}
+
+fn handshakes(out: &mut Exposition, running: &Snapshot) {
+    let tls = || running.plan.endpoints.iter().filter(|plan| plan.endpoint.tls);
+    let mut family = out.family(&table::TLS_HANDSHAKES);
+    for plan in tls() {
+        for (key, n) in merged(plan.context.metrics.slots().flat_map(|slot| slot.handshakes.iter())) {
+            let (version, group, resumed) = match handshake_of(key) {
+                Some((v, g, resumed)) => (v.as_str(), g.as_str(), if resumed { "true" } else { "false" }),
+                None => (OTHER, OTHER, OTHER),
+            };
+            family.sample(&[name(plan), version, group, resumed], n);
+        }
+    }
+    let reasons = HandshakeFailure::ALL.iter().map(|r| (r.as_str(), *r as usize));
+    by_reason(out, &table::TLS_HANDSHAKE_FAILURES, tls(), reasons, |c| &c.handshake_failures);
+    histogram(out, &table::TLS_HANDSHAKE_DURATION, tls(), |c| &c.handshake_seconds);
+    each(out, &table::TLS_UNKNOWN_SERVER_NAMES, tls(), |m| m.sum(|c| c.unknown_server_names.get()));
+}
+
+/// A file may be listed twice on an endpoint, but a series may not: what is about one file is brought together.
+fn certificates(out: &mut Exposition, running: &Snapshot) {
+    let mut family = out.family(&table::CERTIFICATE_NOT_AFTER);
+    for (endpoint, facts) in &running.tls {
+        let ends = facts.chains.iter().filter_map(|chain| Some((chain.file.as_str(), chain.leaf()?.not_after)));
+        for (file, end) in ends.collect::<BTreeMap<_, _>>() {
+            family.sample(&[endpoint.as_str(), file], end.unix_timestamp());
+        }
+    }
+    let mut family = out.family(&table::CERTIFICATE_AUDIT_FINDINGS);
+    for (endpoint, facts) in &running.tls {
+        for ((file, rule, level), n) in open_findings(facts) {
+            family.sample(&[endpoint.as_str(), file, rule, level], n);
+        }
+    }
+    let mut family = out.family(&table::CERTIFICATE_FALLBACK_ACTIVE);
+    for (endpoint, facts) in &running.tls {
+        family.sample(&[endpoint.as_str()], u8::from(!facts.fallbacks.is_empty()));
+    }
+    let mut family = out.family(&table::CRL_NEXT_UPDATE);
+    for (endpoint, facts) in &running.tls {
+        let updates = facts.crls.iter().filter_map(|crl| Some((crl.file.as_str(), crl.next_update?)));
+        for (file, update) in updates.collect::<BTreeMap<_, _>>() {
+            family.sample(&[endpoint.as_str(), file], update.unix_timestamp());
+        }
+    }
+}
+
+/// How many findings that are not waived there are, by chain file, rule and level.
+fn open_findings(facts: &TlsFacts) -> BTreeMap<(&str, &str, &str), u64> {
+    let mut counts = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for chain in facts.chains.iter().filter(|chain| seen.insert((&chain.file, &chain.key))) {
+        for finding in chain.findings.iter().filter(|finding| finding.waived_until.is_none()) {
+            *counts.entry((chain.file.as_str(), finding.rule, finding.level)).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn requests(out: &mut Exposition, running: &Snapshot) {
+    let all = || running.plan.endpoints.iter();
+    let mut family = out.family(&table::HTTP_REQUESTS);
+    for plan in all() {
+        for (key, n) in merged(plan.context.metrics.slots().flat_map(|slot| slot.requests.iter())) {
+            match request_of(key) {
+                Some((method, status)) => family.sample(&[name(plan), method.as_str(), &status.to_string()], n),
+                None => family.sample(&[name(plan), OTHER, OTHER], n),
+            }
+        }
+    }
+    histogram(out, &table::HTTP_REQUEST_DURATION, all(), |c| &c.request_seconds);
+    let reasons = RequestRefusal::ALL.iter().map(|r| (r.as_str(), *r as usize));
+    by_reason(out, &table::HTTP_REQUESTS_REFUSED, all(), reasons, |c| &c.requests_refused);
+}
+
+fn upstreams(out: &mut Exposition, running: &Snapshot) {
+    let servers = Servers::of(running);
+    let mut count = |metric, read: fn(&ServerCounters) -> &Counter| {
+        let mut family = out.family(metric);
+        servers.each(|labels, slots| family.sample(labels, sum(slots.iter().map(|slot| read(slot)))));
+    };
+    count(&table::UPSTREAM_REQUESTS, |c| &c.requests);
+    count(&table::UPSTREAM_CONNECTS, |c| &c.connects);
+    let mut family = out.family(&table::UPSTREAM_CONNECTIONS_ACTIVE);
+    servers.each(|labels, slots| family.sample(labels, level(sum(slots.iter().map(|slot| &slot.active)))));
+    let mut family = out.family(&table::UPSTREAM_RESPONSES);
+    servers.each(|labels, slots| {
+        for (code, n) in merged(slots.iter().flat_map(|slot| slot.responses.iter())) {
+            let code = if code == u32::MAX { OTHER.into() } else { code.to_string() };
+            family.sample(&[labels[0], labels[1], &code], n);
+        }
+    });
+    let mut family = out.family(&table::UPSTREAM_FAILURES);
+    servers.each(|labels, slots| {
+        for reason in UpstreamFailure::ALL {
+            let n = sum(slots.iter().map(|slot| &slot.failures[*reason as usize]));
+            family.sample(&[labels[0], labels[1], reason.as_str()], n);
+        }
+    });
+    let mut family = out.family(&table::UPSTREAM_RESPONSE_DURATION);
+    servers.each(|labels, slots| {
+        family.histogram(labels, &Durations::sum(slots.iter().map(|slot| &slot.response_seconds)));
+    });
+}
+
+/// Every server by its labels. A server that is listed twice (to be taken twice as often) is one series.
+struct Servers<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a ServerMetrics>>);
+
+impl<'a> Servers<'a> {
+    fn of(running: &'a Snapshot) -> Self {
+        let mut servers = BTreeMap::<_, Vec<_>>::new();
+        for upstream in &running.plan.upstreams {
+            for server in &upstream.servers {
+                servers.entry((&*upstream.name, &*server.name)).or_default().push(&*server.metrics);
+            }
+        }
+        Self(servers)
+    }
+
+    fn each(&self, mut write: impl FnMut(&[&str], &[&ServerCounters])) {
+        for ((upstream, server), metrics) in &self.0 {
+            write(&[upstream, server], &metrics.iter().flat_map(|m| m.slots()).collect::<Vec<_>>());
+        }
+    }
+}
+
+fn reloads(out: &mut Exposition, reloads: &Reloads) {
+    out.family(&table::CONFIG_LAST_RELOAD_SUCCESSFUL).sample(&[], u8::from(reloads.last_error.is_none()));
+    let at = reloads.last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
+    out.family(&table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP).sample(&[], at.as_secs_f64());
+    let mut family = out.family(&table::CONFIG_RELOADS);
+    family.sample(&["success"], reloads.succeeded);
+    family.sample(&["failure"], reloads.failed);
+}
+
+fn costs(out: &mut Exposition, process: &Process) {
+    let mut cost = |metric, value: Option<f64>| {
+        let mut family = out.family(metric);
+        if let Some(value) = value {
+            family.sample(&[], value);
+        }
+    };
+    cost(&table::PROCESS_CPU_SECONDS, process.cpu_seconds);
+    cost(&table::PROCESS_RESIDENT_MEMORY, process.resident_bytes.map(|n| n as f64));
+    cost(&table::PROCESS_VIRTUAL_MEMORY, process.virtual_bytes.map(|n| n as f64));
+    cost(&table::PROCESS_OPEN_FDS, process.open_fds.map(|n| n as f64));
+    cost(&table::PROCESS_MAX_FDS, process.max_fds.map(|n| n as f64));
+    cost(&table::PROCESS_START_TIME, process.start_time);
+}
+
+type Plans<'a> = &'a Arc<EndpointPlan>;
+
+fn name(plan: &EndpointPlan) -> &str {
+    plan.endpoint.name.as_str()
+}
+
+fn each<'a>(
+    out: &mut Exposition,
+    metric: &'static Metric,
+    plans: impl Iterator<Item = Plans<'a>>,
+    read: fn(&EndpointMetrics) -> u64,
+) {
+    let mut family = out.family(metric);
+    for plan in plans {
+        family.sample(&[name(plan)], read(&plan.context.metrics));
+    }
+}
+
+fn by_reason<'a>(
+    out: &mut Exposition,
+    metric: &'static Metric,
+    plans: impl Iterator<Item = Plans<'a>>,
+    reasons: impl Iterator<Item = (&'static str, usize)> + Clone,
+    read: fn(&EndpointCounters) -> &[Counter],
+) {
+    let mut family = out.family(metric);
+    for plan in plans {
+        for (reason, index) in reasons.clone() {
+            family.sample(&[name(plan), reason], sum(plan.context.metrics.slots().map(|c| &read(c)[index])));
+        }
+    }
+}
+
+fn histogram<'a>(
+    out: &mut Exposition,
+    metric: &'static Metric,
+    plans: impl Iterator<Item = Plans<'a>>,
+    read: fn(&EndpointCounters) -> &Histogram,
+) {
+    let mut family = out.family(metric);
+    for plan in plans {
+        family.histogram(&[name(plan)], &Durations::sum(plan.context.metrics.slots().map(read)));
+    }
+}

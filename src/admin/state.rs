@@ -1,0 +1,165 @@
+//! What the admin port knows of the gateway: the plan that runs, how far the gateway is, and how reloads went.
+//!
+//! Made by `gateway` before the admin port starts; written by `gateway` and `reload`; read at every request. Nothing
+//! on the data path touches it, so its lock is never waited for there.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use crate::admin::facts::TlsFacts;
+use crate::identity::EndpointName;
+use crate::plan::{EndpointPlan, EndpointState, Plan};
+
+/// What the admin port shows, shared between those who write it and the admin's thread.
+pub struct State {
+    running: RwLock<Arc<Snapshot>>,
+    progress: Mutex<Progress>,
+    begun: Instant,
+}
+
+/// The plan that runs and what its audit found; swapped whole.
+pub struct Snapshot {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Where each open endpoint listens, with the real port where 0 was written.
+    pub addresses: BTreeMap<EndpointName, Vec<SocketAddr>>,
+    /// The chains of every TLS endpoint, by the endpoint's name.
+    pub tls: BTreeMap<EndpointName, TlsFacts>,
+}
+
+impl Snapshot {
+    /// Lines of the access log dropped so far. Every endpoint writes to the same log.
+    #[must_use]
+    pub fn access_log_dropped(&self) -> u64 {
+        self.plan.endpoints.iter().map(|plan| plan.context.access_log.dropped()).max().unwrap_or(0)
+    }
+}
+
+/// How far the gateway is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifecycle {
+    /// Its endpoints are not all open yet.
+    Starting,
+    /// It takes connections.
+    Serving,
+    /// It takes no new connections and waits for what is in flight.
+    Draining,
+}
+
+impl Lifecycle {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// How loading the configuration went.
+#[derive(Clone, Debug)]
+pub struct Reloads {
+    /// Reloads that succeeded since the start, which itself does not count.
+    pub succeeded: u64,
+    /// Reloads that failed and left the old plan serving.
+    pub failed: u64,
+    /// When the running plan was loaded.
+    pub last_success: SystemTime,
+    /// Why the last reload failed; `None` if the last load succeeded.
+    pub last_error: Option<String>,
+}
+
+#[derive(Clone)]
+struct Progress {
+    lifecycle: Lifecycle,
+    reloads: Reloads,
+}
+
+impl State {
+    /// The state of a gateway that starts with `running`.
+    #[must_use]
+    pub fn new(running: Snapshot) -> Arc<Self> {
+        let reloads = Reloads { succeeded: 0, failed: 0, last_success: SystemTime::now(), last_error: None };
+        Arc::new(Self {
+            running: RwLock::new(Arc::new(running)),
+            progress: Mutex::new(Progress { lifecycle: Lifecycle::Starting, reloads }),
+            begun: Instant::now(),
+        })
+    }
+
+    /// What runs now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Swaps what runs without calling it a reload: a new audit of the same plan, say.
+    pub fn replace(&self, snapshot: Snapshot) {
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// Swaps what runs and notes that a reload succeeded.
+    pub fn reload_succeeded(&self, snapshot: Snapshot) {
+        self.replace(snapshot);
+        let reloads = &mut self.progress().reloads;
+        reloads.succeeded += 1;
+        reloads.last_success = SystemTime::now();
+        reloads.last_error = None;
+    }
+
+    /// Notes that a reload failed and what runs still runs.
+    pub fn reload_failed(&self, error: String) {
+        let reloads = &mut self.progress().reloads;
+        reloads.failed += 1;
+        reloads.last_error = Some(error);
+    }
+
+    /// How reloads went.
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        self.progress().reloads.clone()
+    }
+
+    /// How far the gateway is.
+    #[must_use]
+    pub fn lifecycle(&self) -> Lifecycle {
+        self.progress().lifecycle
+    }
+
+    /// Notes how far the gateway is.
+    pub fn set_lifecycle(&self, lifecycle: Lifecycle) {
+        self.progress().lifecycle = lifecycle;
+    }
+
+    /// How long the gateway has been there.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an endpoint takes connections, given how far the gateway is.
+#[must_use]
+pub fn is_up(endpoint: &EndpointPlan, lifecycle: Lifecycle) -> bool {
+    lifecycle == Lifecycle::Serving && matches!(endpoint.state, EndpointState::Ready { .. })
+}
+
+/// Why an endpoint is refused; nothing if it is not.
+#[must_use]
+pub fn reasons(endpoint: &EndpointPlan) -> &[String] {
+    match &endpoint.state {
+        EndpointState::Ready { .. } => &[],
+        EndpointState::Refused(reasons) => reasons,
+    }
+}

@@ -1,0 +1,167 @@
+//! The views: what each path of the admin port answers, as JSON. `routes` lists them.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::admin::answer::Answer;
+use crate::admin::exposition::Format;
+use crate::admin::facts::{ChainFacts, TlsFacts};
+use crate::admin::redact::redact;
+use crate::admin::routes::Asked;
+use crate::admin::scrape::scrape;
+use crate::admin::state::{Lifecycle, Snapshot, is_up, reasons};
+use crate::admin::stats::Stats;
+use crate::admin::version as build;
+use crate::metrics::level;
+use crate::plan::EndpointPlan;
+
+pub(crate) fn healthz(_: &Asked<'_>) -> Answer {
+    Answer::json(StatusCode::OK, &json!({ "healthy": true }))
+}
+
+pub(crate) fn readyz(asked: &Asked<'_>) -> Answer {
+    let lifecycle = asked.admin.state.lifecycle();
+    let needed = asked.running.plan.endpoints.iter().filter(|plan| plan.required && !reasons(plan).is_empty());
+    let refused: Vec<_> =
+        needed.map(|plan| json!({ "endpoint": plan.endpoint.name, "reasons": reasons(plan) })).collect();
+    let ready = lifecycle == Lifecycle::Serving && refused.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Answer::json(status, &json!({ "ready": ready, "lifecycle": lifecycle, "refused": refused }))
+}
+
+pub(crate) fn metrics(asked: &Asked<'_>) -> Answer {
+    let format = Format::negotiate(asked.accept);
+    let text = scrape(&asked.admin.state, asked.running, &asked.admin.process.read(), format);
+    Answer::ok(format.content_type(), text)
+}
+
+pub(crate) fn stats(asked: &Asked<'_>) -> Answer {
+    Answer::json(StatusCode::OK, &numbers(asked))
+}
+
+pub(crate) fn endpoints(asked: &Asked<'_>) -> Answer {
+    let lifecycle = asked.admin.state.lifecycle();
+    let all = asked.running.plan.endpoints.iter();
+    let all: Vec<_> = all.map(|plan| summary(plan, asked.running, lifecycle)).collect();
+    Answer::json(StatusCode::OK, &json!({ "endpoints": all }))
+}
+
+pub(crate) fn endpoint(asked: &Asked<'_>) -> Answer {
+    let all = || asked.running.plan.endpoints.iter();
+    let Some(plan) = all().find(|plan| plan.endpoint.name.as_str() == asked.name) else {
+        let names: Vec<_> = all().map(|plan| &plan.endpoint.name).collect();
+        return Answer::json(StatusCode::NOT_FOUND, &json!({ "error": "no such endpoint", "endpoints": names }));
+    };
+    let mut body = summary(plan, asked.running, asked.admin.state.lifecycle());
+    let timeouts = plan.context.timeouts;
+    body["timeouts_seconds"] = json!({
+        "handshake": timeouts.handshake.as_secs_f64(),
+        "header": timeouts.header.as_secs_f64(),
+        "body": timeouts.body.as_secs_f64(),
+        "idle": timeouts.idle.as_secs_f64(),
+    });
+    if let Some(facts) = asked.running.tls.get(&plan.endpoint.name) {
+        body["chains"] = json!(facts.chains);
+        body["fallbacks"] = json!(facts.fallbacks);
+    }
+    body["stats"] = json!(numbers(asked).endpoints.get(&plan.endpoint.name));
+    Answer::json(StatusCode::OK, &body)
+}
+
+pub(crate) fn certificates(asked: &Asked<'_>) -> Answer {
+    let now = OffsetDateTime::now_utc();
+    let chains: Vec<_> = chains(asked.running).map(|chain| certificate(chain, now)).collect();
+    Answer::json(StatusCode::OK, &json!({ "certificates": chains, "fallbacks": fallbacks(asked.running) }))
+}
+
+/// The same shape as `portcullis audit --format json`, with the fallbacks besides.
+pub(crate) fn audit(asked: &Asked<'_>) -> Answer {
+    let chains: Vec<_> = chains(asked.running).collect();
+    Answer::json(StatusCode::OK, &json!({ "chains": chains, "fallbacks": fallbacks(asked.running) }))
+}
+
+pub(crate) fn config(asked: &Asked<'_>) -> Answer {
+    match serde_json::to_value(&asked.running.plan.config) {
+        Ok(mut config) => {
+            redact(&mut config);
+            Answer::json(StatusCode::OK, &config)
+        }
+        // A setting that TOML can hold and JSON cannot, such as `nan`.
+        Err(error) => {
+            Answer::refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("the configuration has no JSON: {error}"))
+        }
+    }
+}
+
+pub(crate) fn version(_: &Asked<'_>) -> Answer {
+    Answer::json(StatusCode::OK, &build::facts())
+}
+
+/// The numbers of this moment.
+pub(crate) fn numbers(asked: &Asked<'_>) -> Stats {
+    let admin = asked.admin;
+    Stats::gather(&admin.state, asked.running, &admin.rates, admin.process.read())
+}
+
+/// Every chain of every endpoint.
+pub(crate) fn chains(running: &Snapshot) -> impl Iterator<Item = &ChainFacts> {
+    running.tls.values().flat_map(|facts| &facts.chains)
+}
+
+/// Whole days until a certificate ends; negative once it has.
+pub(crate) fn days_left(not_after: OffsetDateTime, now: OffsetDateTime) -> i64 {
+    (not_after - now).whole_seconds().div_euclid(86_400)
+}
+
+fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Value {
+    let facts = running.tls.get(&plan.endpoint.name);
+    json!({
+        "name": plan.endpoint.name,
+        "class": plan.endpoint.class,
+        "tls": plan.endpoint.tls,
+        "listen": plan.listen,
+        "addresses": running.addresses.get(&plan.endpoint.name),
+        "handler": { "name": plan.handler.0, "type": plan.handler.1 },
+        "required": plan.required,
+        "state": if reasons(plan).is_empty() { "ready" } else { "refused" },
+        "reasons": reasons(plan),
+        "up": is_up(plan, lifecycle),
+        "max_connections": plan.max_connections,
+        "connections_active": level(plan.context.metrics.sum(|c| c.active.get())),
+        "served": facts.map(served),
+        "fallback_active": facts.is_some_and(|facts| !facts.fallbacks.is_empty()),
+    })
+}
+
+/// The files of the chains that are served.
+fn served(facts: &TlsFacts) -> Vec<&str> {
+    facts.chains.iter().filter(|chain| chain.served).map(|chain| chain.file.as_str()).collect()
+}
+
+fn certificate(chain: &ChainFacts, now: OffsetDateTime) -> Value {
+    let mut body = json!({
+        "endpoint": chain.endpoint,
+        "file": chain.file,
+        "key": chain.key,
+        "served": chain.served,
+        "verdict": chain.verdict,
+        "findings": chain.findings.len(),
+        "leaf": null,
+    });
+    if let Some(leaf) = chain.leaf() {
+        body["leaf"] = json!(leaf);
+        body["leaf"]["days_left"] = days_left(leaf.not_after, now).into();
+    }
+    body
+}
+
+fn fallbacks(running: &Snapshot) -> Vec<Value> {
+    let all = running.tls.iter().flat_map(|(endpoint, facts)| facts.fallbacks.iter().map(move |f| (endpoint, f)));
+    let with_endpoint = |(endpoint, fallback)| {
+        let mut body = json!(fallback);
+        body["endpoint"] = json!(endpoint);
+        body
+    };
+    all.map(with_endpoint).collect()
+}
