@@ -83,6 +83,11 @@ pub fn tcp_proxy(servers: &[SocketAddr], more: &str) -> String {
     format!("{}\n[handlers.site]\ntype = \"tcp-proxy\"\nupstream = \"app\"\n{more}\n", front(servers))
 }
 
+/// Adds keys to the `front` endpoint of a configuration.
+pub fn with_front(config: &str, keys: &str) -> String {
+    config.replacen("[endpoints.front]\n", &format!("[endpoints.front]\n{keys}\n"), 1)
+}
+
 fn front(servers: &[SocketAddr]) -> String {
     let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
     format!(
