@@ -4,7 +4,9 @@
 //! streams that it is handed.
 
 mod args;
+mod audit;
 mod check;
+mod explain;
 mod generate;
 mod report;
 mod run;
@@ -42,6 +44,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> io::Result<ExitCode> {
         Command::Man { command } => generate::man(command.as_deref(), out),
         Command::Version => generate::version(out),
         Command::Run(args) => run::run(&args, out, &mut Terminal::stderr()),
-        Command::Audit(_) | Command::Explain(_) => todo!(),
+        Command::Audit(args) => audit::run(&args, out, &mut Terminal::stderr()),
+        Command::Explain(args) => explain::run(&args, out, &mut Terminal::stderr()),
     }
 }

@@ -28,8 +28,10 @@ use crate::handler::tcp_proxy::TcpProxy;
 use crate::handler::{Context, Handler, Instance};
 use crate::identity::Endpoint;
 use crate::sampler::Sampler;
+use crate::tls::audit::decide::Fallback;
+use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
-use crate::tls::audit::{AuditedChain, ChainReport, Fallback};
+use crate::tls::audit::{Audited, AuditedChain};
 use crate::tls::server_config::Offer;
 use crate::units;
 use crate::upstream::Upstream;
@@ -101,11 +103,24 @@ pub struct TlsTerms {
 #[derive(Default)]
 pub struct Certificates {
     /// Every listed chain with its findings, in the order listed.
-    pub reports: Vec<ChainReport>,
+    pub audited: Vec<Audited>,
     /// The chains that may be served, best first.
     pub candidates: Vec<Arc<AuditedChain>>,
     /// Which chain stands in for which, and why.
     pub fallbacks: Vec<Fallback>,
+}
+
+impl Certificates {
+    /// What the audit says of each listed chain, in the order listed.
+    pub fn reports(&self) -> impl Iterator<Item = &ChainReport> {
+        self.audited.iter().map(|audited| &audited.report)
+    }
+
+    /// Whether a chain is among those that are served.
+    #[must_use]
+    pub fn serves(&self, audited: &Audited) -> bool {
+        audited.servable.as_ref().is_some_and(|chain| self.candidates.iter().any(|other| Arc::ptr_eq(chain, other)))
+    }
 }
 
 /// Whether an endpoint can serve.

@@ -1,5 +1,14 @@
-//! Certificates: reading them, auditing them, and serving the fit ones.
+//! Certificates: reading them, judging them, and deciding which may be served.
+//!
+//! [`chain`] reads files into [`certificate`]s, [`audit`] weighs them. `plan` asks for both; the command line asks for
+//! the same, so that a laptop finds what start-up finds.
+
 pub mod audit;
+pub mod certificate;
 pub mod chain;
 pub mod client_auth;
+pub mod collect;
+mod der;
+mod key;
+mod pem;
 pub mod server_config;

@@ -42,13 +42,15 @@ impl Worker {
         for door in self.doors {
             tokio::spawn(listener::run(door, self.drain.clone()));
         }
-        let upkeep = tokio::spawn(upkeep(self.upstreams, self.access_log.clone()));
+        let upkeep = tokio::spawn(upkeep(self.upstreams.clone(), self.access_log.clone()));
         self.drain.begun().await;
         if !self.drain.finished(self.drain_timeout).await {
             let cut = self.drain.in_flight();
             warn!(worker = self.index, "drain deadline reached; cutting {cut} connections");
         }
         upkeep.abort();
+        // A kept connection belongs to this runtime and must not outlive it.
+        self.upstreams.iter().for_each(|upstream| upstream.close_idle());
         self.access_log.flush();
     }
 }

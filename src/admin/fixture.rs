@@ -91,15 +91,12 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
 }
 
 fn upstream() -> Upstream {
-    let server =
-        |name: &str| Server { name: name.into(), address: ([127, 0, 0, 1], 3000).into(), metrics: Arc::default() };
+    let server = |name: &str| Server::new(name, ([127, 0, 0, 1], 3000).into());
     let second = Duration::from_secs(1);
-    Upstream {
-        name: "app".into(),
-        // The first stands twice: it is taken twice as often.
-        servers: ["127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:3000"].map(server).into(),
-        timeouts: UpstreamTimeouts { connect: second, response: second, body: second, idle: second },
-    }
+    let timeouts = UpstreamTimeouts { connect: second, response: second, body: second, idle: second };
+    // The first stands twice: it is taken twice as often.
+    let servers = ["127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:3000"].map(server).into();
+    Upstream::new("app", servers, timeouts)
 }
 
 fn facts(endpoint: &EndpointName) -> TlsFacts {

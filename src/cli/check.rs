@@ -10,7 +10,7 @@ use crate::access_log::AccessLog;
 use crate::config::{Config, Problem, Source};
 use crate::gateway::Gateway;
 use crate::plan::Plan;
-use crate::tls::audit::Level;
+use crate::tls::audit::rules::Level;
 
 /// Checks a configuration and reports every error; without one, tells what would be served.
 pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
@@ -37,8 +37,9 @@ pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Termin
 
 /// What is wrong with chains and keys: refusals, and every finding that clients would trip over.
 fn faults(plan: &Plan) -> Vec<String> {
-    let findings = plan.endpoints.iter().flat_map(|endpoint| &endpoint.certificates.reports).flat_map(|r| &r.findings);
-    let grave = findings.filter(|finding| finding.effective_level().is_some_and(|level| level >= Level::Error));
+    let reports = plan.endpoints.iter().flat_map(|endpoint| endpoint.certificates.reports());
+    let findings = reports.flat_map(|report| &report.findings);
+    let grave = findings.filter(|finding| finding.counts() && finding.level >= Level::Error);
     let mut faults: Vec<String> = grave.map(ToString::to_string).collect();
     faults.extend(plan.refusals());
     faults

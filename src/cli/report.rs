@@ -25,6 +25,11 @@ impl Terminal {
         Self { stream: Box::new(io::stderr()), colour }
     }
 
+    /// Whether what goes to standard output may be coloured.
+    pub(super) fn colours_stdout(&self) -> bool {
+        colour(io::stdout().is_terminal(), std::env::var_os("NO_COLOR").as_deref())
+    }
+
     /// Reports problems, a line each and their number, and fails.
     pub(super) fn problems(&mut self, problems: &[Problem]) -> ExitCode {
         for problem in problems {

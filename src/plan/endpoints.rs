@@ -1,7 +1,7 @@
 //! Endpoints from their words: names, addresses, lists, deadlines, the handler's instance; TLS is `certificates.rs`'.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -203,11 +203,6 @@ impl One<'_, '_> {
             idle: read("idle", &config.idle),
         }
     }
-}
-
-/// The addresses that a certificate may have to name: those that are one machine's own.
-pub(super) fn named_ips(listen: &[SocketAddr]) -> Vec<IpAddr> {
-    listen.iter().map(|a| a.ip().to_canonical()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect()
 }
 
 #[cfg(test)]

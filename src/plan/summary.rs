@@ -5,20 +5,23 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{EndpointPlan, EndpointState};
-use crate::tls::audit::Level;
+use crate::tls::audit::rules::Level;
 
 impl EndpointPlan {
     /// Logs the summary; findings at warn and above get a line of their own, at their level.
     pub(crate) fn log_summary(&self, addresses: &[SocketAddr]) {
         info!(endpoint = %self.endpoint.name, class = %self.endpoint.class, "{}", self.summary(addresses));
-        for finding in self.certificates.reports.iter().flat_map(|report| &report.findings) {
-            match finding.effective_level() {
-                None | Some(Level::Info) => {}
-                Some(Level::Warn) => warn!(endpoint = %self.endpoint.name, rule = finding.rule, "{finding}"),
-                Some(_) => tracing::error!(endpoint = %self.endpoint.name, rule = finding.rule, "{finding}"),
+        let findings = self.certificates.reports().flat_map(|report| &report.findings);
+        for finding in findings.filter(|finding| finding.counts()) {
+            match finding.level {
+                Level::Info => {}
+                Level::Warn => warn!(endpoint = %self.endpoint.name, rule = finding.rule, "{finding}"),
+                Level::Error | Level::Deny => {
+                    error!(endpoint = %self.endpoint.name, rule = finding.rule, "{finding}");
+                }
             }
         }
         for fallback in &self.certificates.fallbacks {
@@ -53,7 +56,7 @@ impl EndpointPlan {
                 let _ = write!(text, "\n  alpn      {}", tls.alpn.join(", "));
             }
         }
-        for report in &self.certificates.reports {
+        for report in self.certificates.reports() {
             let _ = write!(text, "\n  chain     {}: {}", report.file, report.verdict);
             for certificate in &report.certificates {
                 let _ = write!(

@@ -1,71 +1,398 @@
-//! temp
-#![allow(missing_docs)]
-pub mod policy {
-    pub struct Policy;
-    impl Policy {
-        pub fn new(_: &crate::config::AuditConfig) -> Result<Self, Vec<(Vec<String>, String)>> {
-            Ok(Self)
+//! The audit: every certificate of every chain is judged before a byte is served with it.
+//!
+//! One engine for start-up, reload, `check`, `audit`, `explain` and the admin port. The files of this folder hold the
+//! rules; [`policy`] weighs what they find; [`decide()`](decide::decide) says which chains are served. An
+//! [`AuditedChain`] can be made here only, and only such a chain can be served: the check is a type.
+
+mod chain;
+pub mod decide;
+pub mod explain;
+pub mod finding;
+mod issuance;
+mod key;
+pub mod names;
+mod path;
+pub mod policy;
+pub mod report;
+pub mod rules;
+mod signature;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod validity;
+mod verify;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+use time::{Duration, OffsetDateTime};
+
+use self::finding::{ChainReport, Finding, Verdict};
+use self::policy::{Policy, Waived};
+use self::rules::{Level, RuleId};
+use crate::identity::{Class, EndpointName};
+use crate::tls::certificate::Certificate;
+use crate::tls::chain::Material;
+
+/// What a chain is judged for.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// Whom it faces: chooses the levels.
+    pub profile: Class,
+    /// The endpoint; `None` for a file on its own.
+    pub endpoint: Option<EndpointName>,
+    /// Names that the endpoint must be able to serve.
+    pub server_names: &'a [String],
+    /// Addresses that it listens on.
+    pub listen_ips: &'a [IpAddr],
+    /// The clock.
+    pub now: SystemTime,
+}
+
+/// A chain and what the audit says of it.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// What was found.
+    pub report: ChainReport,
+    /// The chain, if it may be served: it has its key, and nothing denies it.
+    pub servable: Option<Arc<AuditedChain>>,
+    /// The leaf's names as text; empty where no leaf could be read.
+    pub names: Vec<String>,
+    /// Whether a certificate of the path has ended or not yet begun, whatever the policy makes of it.
+    pub out_of_time: bool,
+}
+
+/// A chain that passed the audit, ready to be served.
+#[derive(Debug)]
+pub struct AuditedChain {
+    certified: Arc<CertifiedKey>,
+    file: PathBuf,
+    key_file: PathBuf,
+    names: Vec<String>,
+    dns_names: Vec<String>,
+    ip_addresses: Vec<IpAddr>,
+    verdict: Verdict,
+    not_before: SystemTime,
+    not_after: SystemTime,
+    sha256: String,
+    key_type: String,
+}
+
+impl AuditedChain {
+    /// The leaf, its issuers in the order of the path, and any alternates; without the root. With the key.
+    #[must_use]
+    pub fn certified_key(&self) -> &Arc<CertifiedKey> {
+        &self.certified
+    }
+
+    /// The certificates as they are sent.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.certified.cert
+    }
+
+    /// The chain file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The key file.
+    #[must_use]
+    pub fn key_file(&self) -> &Path {
+        &self.key_file
+    }
+
+    /// The leaf's names and addresses, as text; for [`names::covers`].
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The leaf's DNS names.
+    #[must_use]
+    pub fn dns_names(&self) -> &[String] {
+        &self.dns_names
+    }
+
+    /// The leaf's addresses.
+    #[must_use]
+    pub fn ip_addresses(&self) -> &[IpAddr] {
+        &self.ip_addresses
+    }
+
+    /// The worst of what counts; never `deny`.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// When the last certificate of the path becomes valid.
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        self.not_before
+    }
+
+    /// When the first certificate of the path ends.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Whether the whole path is valid at this moment.
+    #[must_use]
+    pub fn is_valid_at(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now < self.not_after + std::time::Duration::from_secs(1)
+    }
+
+    /// The leaf's SHA-256 fingerprint, in lower-case hex.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The leaf's kind of key, such as "ECDSA P-256".
+    #[must_use]
+    pub fn key_type(&self) -> &str {
+        &self.key_type
+    }
+}
+
+/// Audits one chain.
+#[must_use]
+pub fn audit(material: &Material, subject: &Subject<'_>, policy: &Policy) -> Audited {
+    let uncovered = uncovered(std::slice::from_ref(material), subject);
+    judge(material, subject, policy, &uncovered)
+}
+
+/// Audits every chain of an endpoint. A name that the endpoint must serve need be covered by one of them only.
+#[must_use]
+pub fn audit_all(materials: &[Material], subject: &Subject<'_>, policy: &Policy) -> Vec<Audited> {
+    let uncovered = uncovered(materials, subject);
+    materials.iter().map(|material| judge(material, subject, policy, &uncovered)).collect()
+}
+
+/// Whether the chain's private key is that of one of its certificates.
+pub(super) fn key_belongs(material: &Material) -> bool {
+    !key::load(material).matching.is_empty()
+}
+
+/// The names that no chain's leaf covers.
+fn uncovered<'a>(materials: &[Material], subject: &Subject<'a>) -> Vec<&'a str> {
+    let names: Vec<String> = materials.iter().filter_map(leaf_of).flat_map(|leaf| leaf.names()).collect();
+    subject.server_names.iter().map(String::as_str).filter(|name| !names::covers(&names, name)).collect()
+}
+
+fn leaf_of(material: &Material) -> Option<&Certificate> {
+    material.certificates.get(path::leaf(&material.certificates, &key::load(material).matching))
+}
+
+/// One chain as the rules see it.
+struct View<'a> {
+    material: &'a Material,
+    certificates: &'a [Certificate],
+    path: path::Path,
+    subject: &'a Subject<'a>,
+    /// Names that the endpoint must serve and none of its chains covers.
+    uncovered: &'a [&'a str],
+    now: OffsetDateTime,
+    policy: &'a Policy,
+}
+
+impl View<'_> {
+    fn at(&self, index: usize) -> &Certificate {
+        &self.certificates[index]
+    }
+
+    fn leaf(&self) -> &Certificate {
+        self.at(self.path.members[0])
+    }
+
+    /// The path: the leaf, its issuer, and so on.
+    fn members(&self) -> impl Iterator<Item = &Certificate> {
+        self.path.members.iter().map(|index| self.at(*index))
+    }
+
+    /// The path without its root.
+    fn served(&self) -> impl Iterator<Item = &Certificate> {
+        self.path.served().iter().map(|index| self.at(*index))
+    }
+
+    fn expiry_warning(&self, lifetime: Duration) -> Duration {
+        self.policy.expiry_warning(lifetime)
+    }
+}
+
+/// What the rules found, before it is weighed.
+#[derive(Default)]
+struct Found(Vec<Raw>);
+
+struct Raw {
+    rule: RuleId,
+    file: Option<PathBuf>,
+    position: Option<usize>,
+    sha256: Option<String>,
+    seen: String,
+    fix: Option<String>,
+    level: Option<Level>,
+}
+
+impl Found {
+    fn push(&mut self, rule: RuleId, certificate: Option<&Certificate>, seen: String) -> &mut Raw {
+        let position = certificate.map(|certificate| certificate.position);
+        let sha256 = certificate.map(|certificate| certificate.sha256.clone());
+        let at = self.0.len();
+        self.0.push(Raw { rule, file: None, position, sha256, seen, fix: None, level: None });
+        &mut self.0[at]
+    }
+
+    /// Reports a certificate.
+    fn at(&mut self, rule: RuleId, certificate: &Certificate, seen: String) {
+        self.push(rule, Some(certificate), seen);
+    }
+
+    /// Reports a certificate at a level that is not the rule's usual one.
+    fn raised(&mut self, rule: RuleId, level: Level, certificate: &Certificate, seen: String) {
+        self.push(rule, Some(certificate), seen).level = Some(level);
+    }
+
+    /// Reports a certificate, with a remedy that is not the rule's usual one.
+    fn with_fix(&mut self, rule: RuleId, certificate: &Certificate, seen: String, fix: String) {
+        self.push(rule, Some(certificate), seen).fix = Some(fix);
+    }
+
+    /// Reports the file.
+    fn file(&mut self, rule: RuleId, seen: String) {
+        self.push(rule, None, seen);
+    }
+
+    /// Reports the file at a level that is not the rule's usual one.
+    fn file_raised(&mut self, rule: RuleId, level: Level, seen: String) {
+        self.push(rule, None, seen).level = Some(level);
+    }
+}
+
+fn judge(material: &Material, subject: &Subject<'_>, policy: &Policy, uncovered: &[&str]) -> Audited {
+    let now = OffsetDateTime::from(subject.now);
+    let signing = key::load(material);
+    let mut found = Found(material.faults.iter().map(Raw::from).collect());
+    let view = (!material.certificates.is_empty()).then(|| {
+        let leaf = path::leaf(&material.certificates, &signing.matching);
+        let path = path::find(&material.certificates, leaf, now);
+        View { material, certificates: &material.certificates, path, subject, uncovered, now, policy }
+    });
+    if let Some(view) = &view {
+        key::check_pair(view, &signing, &mut found);
+        signature::check(view, &mut found);
+        key::check(view, &mut found);
+        validity::check(view, &mut found);
+        chain::check(view, &mut found);
+        usage::check(view, &mut found);
+        names::check(view, &mut found);
+    }
+    let findings = weigh(material, subject, policy, found, now);
+    let report = ChainReport {
+        file: material.file.display().to_string(),
+        key: material.key_file.as_ref().map(|file| file.display().to_string()),
+        endpoint: subject.endpoint.clone(),
+        verdict: Verdict::of(&findings),
+        certificates: material.certificates.iter().map(Into::into).collect(),
+        findings,
+    };
+    let servable = view.as_ref().and_then(|view| issuance::issue(view, signing.key, report.verdict));
+    let out_of_time = view.as_ref().is_some_and(|view| view.members().any(|certificate| !certificate.is_valid_at(now)));
+    let names = view.map(|view| view.leaf().names()).unwrap_or_default();
+    Audited { report, servable, names, out_of_time }
+}
+
+impl From<&crate::tls::chain::Fault> for Raw {
+    fn from(fault: &crate::tls::chain::Fault) -> Self {
+        Self {
+            rule: fault.rule,
+            file: Some(fault.file.clone()),
+            position: fault.position,
+            sha256: fault.sha256.clone(),
+            seen: fault.seen.clone(),
+            fix: fault.fix.clone(),
+            level: None,
         }
     }
 }
-use std::fmt;
-use std::sync::Arc;
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub enum Level {
-    Info,
-    Warn,
-    Error,
-    Deny,
+
+/// Gives each finding its level and its waiver; the worst come first.
+fn weigh(
+    material: &Material,
+    subject: &Subject<'_>,
+    policy: &Policy,
+    found: Found,
+    now: OffsetDateTime,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for raw in found.0 {
+        let Some(level) = policy.level(raw.rule, raw.level, subject.profile) else { continue };
+        let mut waived_until = None;
+        match policy.waived(raw.rule, raw.sha256.as_deref(), now) {
+            Waived::No => {}
+            Waived::Until(day) => waived_until = Some(day),
+            Waived::Passed(day, reason) => {
+                let seen = format!("its waiver for {} passed on {day} ({reason})", raw.rule.rule().id);
+                let expired =
+                    Raw { rule: RuleId::WaiverExpired, seen, fix: None, level: None, file: None, ..raw.again() };
+                if let Some(level) = policy.level(expired.rule, None, subject.profile) {
+                    findings.push(finding(material, subject, expired, level, None));
+                }
+            }
+        }
+        findings.push(finding(material, subject, raw, level, waived_until));
+    }
+    findings.sort_by_key(|finding| (!finding.counts(), std::cmp::Reverse(finding.level)));
+    findings
 }
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad("x")
+
+impl Raw {
+    /// The same place, for another finding.
+    fn again(&self) -> Self {
+        Self {
+            rule: self.rule,
+            file: self.file.clone(),
+            position: self.position,
+            sha256: self.sha256.clone(),
+            seen: String::new(),
+            fix: None,
+            level: None,
+        }
     }
 }
-#[derive(Debug)]
-pub struct AuditedChain {
-    k: Arc<rustls::sign::CertifiedKey>,
-    n: Vec<String>,
-}
-impl AuditedChain {
-    pub fn dns_names(&self) -> &[String] {
-        &self.n
-    }
-    pub fn certified_key(&self) -> Arc<rustls::sign::CertifiedKey> {
-        self.k.clone()
-    }
-}
-pub struct Cert {
-    pub position: usize,
-    pub subject: String,
-    pub key: String,
-    pub signature_algorithm: String,
-    pub not_after: String,
-}
-pub struct Finding {
-    pub level: Level,
-    pub rule: &'static str,
-    pub seen: String,
-}
-impl Finding {
-    pub fn effective_level(&self) -> Option<Level> {
-        Some(self.level)
-    }
-}
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad("x")
-    }
-}
-pub struct ChainReport {
-    pub file: String,
-    pub verdict: String,
-    pub certificates: Vec<Cert>,
-    pub findings: Vec<Finding>,
-}
-pub struct Fallback;
-impl fmt::Display for Fallback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad("x")
+
+fn finding(
+    material: &Material,
+    subject: &Subject<'_>,
+    raw: Raw,
+    level: Level,
+    waived_until: Option<String>,
+) -> Finding {
+    let rule = raw.rule.rule();
+    let certificate = material
+        .certificates
+        .iter()
+        .find(|certificate| raw.sha256.is_some() && Some(certificate.position) == raw.position);
+    Finding {
+        rule: rule.id,
+        level,
+        file: raw.file.as_ref().unwrap_or(&material.file).display().to_string(),
+        position: raw.position,
+        subject: certificate.map(|certificate| certificate.subject.clone()),
+        sha256: raw.sha256,
+        seen: raw.seen,
+        why: format!("{} ({})", rule.why, rule.source),
+        fix: raw.fix.unwrap_or_else(|| rule.fix.to_owned()),
+        waived_until,
+        endpoint: subject.endpoint.clone(),
+        serial: certificate.map(|certificate| certificate.serial.clone()),
+        of: material.begun,
     }
 }

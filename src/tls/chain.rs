@@ -1,8 +1,213 @@
-//! temp
-use rustls::pki_types::*;
-pub fn read_certificates(_p: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    Err(String::new())
+//! Reads a chain file and its key file into a [`Material`], with everything that is wrong with the files.
+//!
+//! Nothing is dropped silently and nothing ends early: a fault of a file is data, a [`Fault`] under the id of a rule,
+//! so that one run of the audit reports all of them. `plan`, `collect` and the demo call this; `audit` weighs it.
+
+pub(super) mod foreign;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls_pemfile::Item;
+
+use crate::tls::audit::rules::RuleId;
+use crate::tls::certificate::{Certificate, fingerprint};
+use crate::tls::pem::{self, Block};
+
+/// The largest chain or key file, in bytes. The largest honest bundle, every public root there is, has a fifth of it.
+pub const MAX_FILE: u64 = 1024 * 1024;
+
+/// What a chain file and its key file hold.
+#[derive(Debug)]
+pub struct Material {
+    /// The chain file.
+    pub file: PathBuf,
+    /// The key file, where one is named.
+    pub key_file: Option<PathBuf>,
+    /// Every certificate that could be read, in the file's order.
+    pub certificates: Vec<Certificate>,
+    /// How many certificates were begun in the chain file, readable or not.
+    pub begun: usize,
+    /// What is wrong with the files themselves.
+    pub faults: Vec<Fault>,
+    /// Blocks in the chain file that are no certificates, each in words.
+    pub strangers: Vec<String>,
+    /// The private key, if there is exactly one and it is not encrypted. Its `Debug` output is elided.
+    pub(super) key: Option<PrivateKeyDer<'static>>,
 }
-pub fn read_crls(_p: &std::path::Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    Err(String::new())
+
+/// Something wrong with a file.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// The rule that it breaks.
+    pub rule: RuleId,
+    /// The file.
+    pub file: PathBuf,
+    /// Which of the file's certificates, from 1; `None` for the file as a whole.
+    pub position: Option<usize>,
+    /// The fingerprint of that certificate.
+    pub sha256: Option<String>,
+    /// What was seen.
+    pub seen: String,
+    /// What to do; `None` where the rule's own remedy says it.
+    pub fix: Option<String>,
+}
+
+/// Reads a chain file and, where one is named, its key file.
+#[must_use]
+pub fn read(file: &Path, key_file: Option<&Path>) -> Material {
+    let mut material = Material::empty(file, key_file);
+    match read_file(file) {
+        Ok(bytes) => material.read_chain(&bytes),
+        Err(seen) => material.fault(RuleId::FileUnreadable, None, seen, None),
+    }
+    match key_file.map(|key| (key, read_file(key))) {
+        Some((_, Ok(bytes))) => material.read_key(&bytes),
+        Some((key, Err(seen))) => {
+            material.key_fault(seen, Some(format!("correct the path or mode of {}", key.display())))
+        }
+        None => {}
+    }
+    material
+}
+
+impl Material {
+    /// Takes a chain and a key that are in memory, under names that findings can give for files.
+    #[must_use]
+    pub fn from_pem(file: &Path, chain: &[u8], key: Option<(&Path, &[u8])>) -> Self {
+        let mut material = Self::empty(file, key.map(|(name, _)| name));
+        material.read_chain(chain);
+        if let Some((_, key)) = key {
+            material.read_key(key);
+        }
+        material
+    }
+
+    fn empty(file: &Path, key_file: Option<&Path>) -> Self {
+        Self {
+            file: file.to_owned(),
+            key_file: key_file.map(Path::to_owned),
+            certificates: Vec::new(),
+            begun: 0,
+            faults: Vec::new(),
+            strangers: Vec::new(),
+            key: None,
+        }
+    }
+
+    fn fault(&mut self, rule: RuleId, position: Option<usize>, seen: String, fix: Option<String>) {
+        self.faults.push(Fault { rule, file: self.file.clone(), position, sha256: None, seen, fix });
+    }
+
+    fn key_fault(&mut self, seen: String, fix: Option<String>) {
+        let file = self.key_file.clone().unwrap_or_default();
+        self.faults.push(Fault { rule: RuleId::KeyUnusable, file, position: None, sha256: None, seen, fix });
+    }
+
+    fn read_chain(&mut self, bytes: &[u8]) {
+        let blocks = pem::blocks(bytes);
+        let plain = |block: &&Block| block.label == "CERTIFICATE" && block.hidden.is_none();
+        if !blocks.iter().any(|block| plain(&block)) {
+            let (seen, fix) = foreign::instead_of_a_certificate(&self.file, bytes, &blocks);
+            self.fault(RuleId::PemNoCert, None, seen, fix);
+        }
+        let only_hidden = !self.faults.is_empty();
+        for block in blocks {
+            if block.promises_certificates() {
+                self.begun += 1;
+                self.read_certificate(block, self.begun, only_hidden);
+            } else if !(block.promises_key() && self.key_file.as_ref() == Some(&self.file)) {
+                // A key in the chain file is a stranger, unless the configuration says that the two are one file.
+                self.strangers.push(format!("a {} block at line {}", block.label, block.line));
+            }
+        }
+    }
+
+    /// `reported`: the file as a whole was reported to have no certificate that readers see.
+    fn read_certificate(&mut self, block: Block, position: usize, reported: bool) {
+        let place = format!("the block at line {}", block.line);
+        if let (Some(hidden), false) = (block.hidden, reported) {
+            self.fault(RuleId::PemMalformed, Some(position), format!("{place} {hidden}"), None);
+        }
+        match block.item {
+            Ok(Some(Item::X509Certificate(der))) => {
+                let sha256 = fingerprint(&der);
+                match Certificate::read(der, position) {
+                    Ok(certificate) => self.certificates.push(certificate),
+                    Err(seen) => {
+                        self.fault(RuleId::CertUnparseable, Some(position), format!("{place} {seen}"), None);
+                        if let Some(fault) = self.faults.last_mut() {
+                            fault.sha256 = Some(sha256);
+                        }
+                    }
+                }
+            }
+            Err(seen) => self.fault(RuleId::PemMalformed, Some(position), format!("{place} {seen}"), None),
+            Ok(_) if block.label == "CERTIFICATE" => {
+                self.fault(RuleId::PemMalformed, Some(position), format!("{place} has no readable certificate"), None);
+            }
+            Ok(_) if !reported => {
+                let seen = format!("{place} is labelled {}, which PEM readers pass over", block.label);
+                let fix = foreign::relabel(&self.file, &block.label);
+                self.fault(RuleId::PemMalformed, Some(position), seen, fix);
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn read_key(&mut self, bytes: &[u8]) {
+        let file = self.key_file.clone().unwrap_or_default();
+        let keys: Vec<Block> = pem::blocks(bytes).into_iter().filter(Block::promises_key).collect();
+        let key = match <[Block; 1]>::try_from(keys) {
+            Ok([key]) => key,
+            Err(none) if none.is_empty() => {
+                let (seen, fix) = foreign::instead_of_a_key(&file, bytes);
+                return self.key_fault(seen, fix);
+            }
+            Err(several) => {
+                let lines: Vec<String> = several.iter().take(8).map(|key| key.line.to_string()).collect();
+                let seen = format!("holds {} private keys (lines {})", several.len(), lines.join(", "));
+                return self.key_fault(seen, Some("keep the one key that belongs to the leaf".into()));
+            }
+        };
+        match key.item {
+            _ if key.encrypted => self.key_fault("the private key is encrypted".into(), Some(foreign::decrypt(&file))),
+            Ok(Some(Item::Pkcs1Key(key))) => self.key = Some(key.into()),
+            Ok(Some(Item::Pkcs8Key(key))) => self.key = Some(key.into()),
+            Ok(Some(Item::Sec1Key(key))) => self.key = Some(key.into()),
+            Err(seen) => self.key_fault(format!("the private key at line {} {seen}", key.line), None),
+            Ok(_) => {
+                let seen = format!("a key of the form {:?} cannot be read", key.label);
+                self.key_fault(seen, foreign::convert_key(&file, &key.label));
+            }
+        }
+    }
+}
+
+/// Reads a file whole, if it is one and not too large. Neither a FIFO nor a folder is opened, so nothing blocks.
+///
+/// # Errors
+/// What is wrong, in words that follow the file's name.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let found = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
+    if !found.is_file() {
+        let kind = found.file_type();
+        let what = match () {
+            () if kind.is_dir() => "a directory",
+            () if kind.is_fifo() => "a FIFO",
+            () if kind.is_socket() => "a socket",
+            () => "a device",
+        };
+        return Err(format!("is {what}, not a file"));
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    read.map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("is larger than {} KiB", MAX_FILE / 1024));
+    }
+    Ok(bytes)
 }

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::chain::{read_certificates, read_crls};
 use super::server_config::provider;
 use crate::config::{ClientAuthConfig, ClientAuthMode};
 
@@ -60,7 +60,7 @@ impl ClientAuth {
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for (index, certificate) in read_certificates(path)?.into_iter().enumerate() {
+    for (index, certificate) in read_all::<CertificateDer<'static>>(path, "CERTIFICATE")?.into_iter().enumerate() {
         roots
             .add(certificate)
             .map_err(|e| format!("{}, certificate {}: cannot be an authority: {e}", path.display(), index + 1))?;
@@ -71,9 +71,19 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
 fn crls(config: &ClientAuthConfig, directory: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
     let mut all = Vec::new();
     for path in &config.crl {
-        all.extend(read_crls(&directory.join(path))?);
+        all.extend(read_all(&directory.join(path), "X509 CRL")?);
     }
     Ok(all)
+}
+
+/// Every block of one kind in a PEM file; none is an error, since a file was named for what it should hold.
+fn read_all<T: PemObject>(path: &Path, label: &str) -> Result<Vec<T>, String> {
+    let blocks: Result<Vec<T>, _> = T::pem_file_iter(path).and_then(Iterator::collect);
+    match blocks {
+        Err(error) => Err(format!("{}: {error}", path.display())),
+        Ok(none) if none.is_empty() => Err(format!("{}: it has no {label} block", path.display())),
+        Ok(blocks) => Ok(blocks),
+    }
 }
 
 /// One entry of the allow-list.

@@ -43,6 +43,7 @@ pub fn server_config(
         MinVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         MinVersion::V13 => &[&rustls::version::TLS13],
     };
+    #[expect(clippy::disallowed_methods, reason = "this is the one place, and it has an audited chain")]
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
     let builder = match terms.client_auth {
         None => builder.with_no_client_auth(),
@@ -111,7 +112,7 @@ impl ByName {
                 }
             }
         }
-        let chains = audited.iter().map(|chain| chain.certified_key()).collect();
+        let chains = audited.iter().map(|chain| Arc::clone(chain.certified_key())).collect();
         Self { chains, exact, wildcard, metrics }
     }
 

@@ -31,7 +31,7 @@ impl<S> Clone for Link<S> {
 
 impl<S: HttpService> Link<S> {
     /// Answers an HTTP/1 request that the guard let through, or stands for one that it did not.
-    pub(super) async fn http1(self, request: Request<Incoming>) -> Result<Response<Tracked<S::Body>>, Infallible> {
+    pub(super) async fn http1(self, mut request: Request<Incoming>) -> Result<Response<Tracked<S::Body>>, Infallible> {
         // Only the guard writes this method: it refuses it from clients.
         if request.method().as_str().as_bytes() == REFUSED_METHOD
             && let Some(fault) = self.gate.fault()
@@ -42,6 +42,10 @@ impl<S: HttpService> Link<S> {
         // The guard holds the bytes behind exactly these requests.
         let asks_for_upgrade = request.version() == Version::HTTP_11 && request.headers().contains_key(UPGRADE);
         let gate = self.gate.clone();
+        if asks_for_upgrade {
+            // Whoever switches needs the deadlines of what follows.
+            request.extensions_mut().insert(gate.context.clone());
+        }
         let mut response = self.exchange(request, None).await;
         if asks_for_upgrade {
             let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;

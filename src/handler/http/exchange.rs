@@ -98,7 +98,7 @@ impl Exchange {
         (exchange, Request::from_parts(head, body))
     }
 
-    /// Begins and answers a request whose head was refused, so that nothing is known of it.
+    /// Begins for a request whose head was refused, so that nothing is known of it.
     pub(super) fn refused(gate: &Arc<Gate>, version: Version) -> Self {
         gate.enter();
         Self {
@@ -134,7 +134,8 @@ impl Exchange {
         // No body follows these, whatever the service gave (RFC 9110, section 6.4.1).
         self.whole = is_head || matches!(status.as_u16(), 100..=199 | 204 | 304) || body.is_end_stream();
         let expected = body.size_hint().exact();
-        Tracked { body, exchange: self, expected }
+        let piece = if self.version == Version::HTTP_2 { PIECE } else { usize::MAX };
+        Tracked { body, exchange: self, expected, piece, rest: Bytes::new() }
     }
 
     fn handed_over(&mut self, bytes: usize, is_last: bool) {
@@ -167,7 +168,11 @@ impl Drop for Exchange {
                 method,
                 host: &host,
                 path,
-                version: if self.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
+                version: match self.version {
+                    Version::HTTP_2 => "HTTP/2",
+                    Version::HTTP_10 => "HTTP/1.0",
+                    _ => "HTTP/1.1",
+                },
                 status: self.status.as_u16(),
             }),
             duration,
@@ -237,8 +242,16 @@ pin_project! {
         exchange: Exchange,
         // How long the body said it is; nobody asks for more than that.
         expected: Option<u64>,
+        // How much is handed over at a time.
+        piece: usize,
+        // What is left of the frame that was cut last.
+        rest: Bytes,
     }
 }
+
+/// How much of an HTTP/2 answer is handed over at a time. h2 takes a whole frame as soon as the window is open by one
+/// byte; in pieces, the rest of a large one waits here, where a client that does not take it is noticed.
+const PIECE: usize = 64 * 1024;
 
 impl<B> Body for Tracked<B>
 where
@@ -253,12 +266,23 @@ where
         if let Some(halves) = &this.exchange.halves {
             halves.asked();
         }
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        let mut frame = if this.rest.is_empty() {
+            ready!(this.body.as_mut().poll_frame(cx))
+        } else {
+            Some(Ok(Frame::data(std::mem::take(this.rest))))
+        };
+        if let Some(Ok(whole)) = &mut frame
+            && let Some(data) = whole.data_mut()
+            && data.len() > *this.piece
+        {
+            *this.rest = data.split_off(*this.piece);
+        }
         match &frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 let all = this.expected.is_some_and(|expected| this.exchange.sent + bytes as u64 >= expected);
-                this.exchange.handed_over(bytes, all || frame.is_trailers() || this.body.is_end_stream());
+                let ended = frame.is_trailers() || (this.rest.is_empty() && this.body.is_end_stream());
+                this.exchange.handed_over(bytes, all || ended);
             }
             Some(Err(_)) => this.exchange.error = this.exchange.error.or(Some("answer broken off")),
             None => this.exchange.whole = true,
@@ -267,10 +291,17 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.rest.len() as u64;
+        let hint = self.body.size_hint();
+        let mut sum = SizeHint::new();
+        if let Some(upper) = hint.upper() {
+            sum.set_upper(upper + rest);
+        }
+        sum.set_lower(hint.lower() + rest);
+        sum
     }
 }

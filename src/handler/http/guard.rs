@@ -24,9 +24,6 @@ use crate::stream::Stream;
 
 /// An idle connection is taken apart after this long, so that it holds no buffers.
 const PARK_AFTER: Duration = Duration::from_secs(2);
-/// For how long what a client still sends is thrown away after the last answer. Closing over unread bytes would reset the
-/// connection, and the client might lose the answer (RFC 9112, section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
 /// How much is read at a time while something is held back.
 const PIECE: usize = 2048;
 
@@ -37,7 +34,7 @@ pub(super) struct Guard {
     scanner: Scanner,
     gate: Arc<Gate>,
     _holding: Holding,
-    /// What was read and has not gone on; never longer than a section and a piece.
+    /// What was read and has not gone on: a section and a piece at most, or what came in one read behind an upgrade.
     held: BytesMut,
     /// So many bytes of `held` may go on.
     clear: usize,
@@ -46,8 +43,6 @@ pub(super) struct Guard {
     clock: Deadline,
     /// What is waited for, and since when.
     reading: Option<(Phase, Instant)>,
-    /// Since when the connection is closing while the client may still send.
-    lingering: Option<Instant>,
     /// Who waits for the outcome of an upgrade.
     waiting: Option<Waker>,
 }
@@ -64,7 +59,6 @@ impl Guard {
             again: false,
             clock: Deadline::default(),
             reading: None,
-            lingering: None,
             waiting: None,
         }
     }
@@ -228,20 +222,6 @@ impl Guard {
     fn may_be_sending(&self) -> bool {
         matches!(self.phase(), Phase::Head | Phase::Body | Phase::Ended | Phase::Held)
     }
-
-    /// Throws away what the client still sends, until it has noticed the end or time is up.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.lingering.get_or_insert_with(Instant::now);
-        loop {
-            let mut scratch = [0; PIECE];
-            let mut buf = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() && since.elapsed() < LINGER => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return self.clock.poll(cx, since + LINGER),
-            }
-        }
-    }
 }
 
 /// What an overdue read means.
@@ -351,12 +331,7 @@ impl AsyncWrite for Guard {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.lingering.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.may_be_sending() {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        this.poll_linger(cx).map(Ok)
+        this.stream.set_lingers(this.may_be_sending());
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }

@@ -53,10 +53,13 @@ pub(super) enum BodyKind {
 impl Head {
     /// Reads on. `section` is the head from its first byte to wherever it has come; `None` asks for more of it.
     pub(super) fn advance(&mut self, section: &[u8]) -> Result<Option<Accepted>, Fault> {
+        if section.first().is_some_and(|b| !is_token(*b)) {
+            return Err(METHOD); // at once: what is not HTTP, such as TLS on a plain endpoint, may never end a line
+        }
         loop {
             let first = self.lines.taken() == 0;
             let Some((start, line)) = self.lines.next(section)? else {
-                return if first { check_beginning(section).map(|()| None) } else { Ok(None) };
+                return if first && section.len() > MAX_REQUEST_LINE { Err(TOO_LONG) } else { Ok(None) };
             };
             if first {
                 self.request_line(line)?;
@@ -78,7 +81,7 @@ impl Head {
         }
         let (method, target) = (&line[..first], &line[first + 1..last]);
         if method.is_empty() || !method.iter().all(|b| is_token(*b)) {
-            return Err(Fault::malformed("the method is not a token"));
+            return Err(METHOD);
         }
         self.is_11 = is_11(&line[last + 1..])?;
         if !is_visible(target) {
@@ -176,19 +179,9 @@ impl Head {
 
 const REQUEST_LINE: Fault =
     Fault::malformed("the request line is not method, target and version, each after one space");
+const METHOD: Fault = Fault::malformed("the method is not a token");
 const TOO_LONG: Fault =
     Fault::new(StatusCode::URI_TOO_LONG, RequestRefusal::TargetTooLong, "the request line is longer than 8 KiB");
-
-/// What can be refused before the request line has ended, such as TLS on a plain endpoint.
-fn check_beginning(section: &[u8]) -> Result<(), Fault> {
-    if section.len() > MAX_REQUEST_LINE {
-        return Err(TOO_LONG);
-    }
-    match section.first() {
-        Some(b) if !is_token(*b) => Err(Fault::malformed("the method is not a token")),
-        _ => Ok(()),
-    }
-}
 
 /// Whether the version is 1.1, or 1.0.
 ///

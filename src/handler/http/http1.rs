@@ -33,6 +33,8 @@ pub(super) async fn serve<S: HttpService>(
     let service = service_fn(|request| link.clone().http1(request));
     let mut builder = Builder::new();
     builder.max_buf_size(BUFFER);
+    // A client that has said all it has to say still gets its answer (RFC 9293, section 3.6: a half-closed connection).
+    builder.half_close(true);
     let mut connection = builder.serve_connection(TokioIo::new(guard), service).with_upgrades();
     let mut draining = false;
     let parked = poll_fn(|cx| {

@@ -198,7 +198,7 @@ impl<F: Future<Output = ()>> Future for Kept<F> {
             return Poll::Ready(());
         }
         let turn = this.halves.turns.load(Relaxed);
-        if turn % 2 == 0 {
+        if turn.is_multiple_of(2) {
             *this.since = None; // the service is asked for the next piece: its time, not the client's
             return Poll::Pending;
         }

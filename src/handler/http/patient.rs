@@ -1,4 +1,4 @@
-//! A client's stream whose writes may stand still only so long.
+//! A client's stream whose writes may stand still only so long, and that ends so that the client gets all of its answer.
 //!
 //! Used by `guard` and `http2`: a client that does not read its answers must not hold them for ever.
 
@@ -13,6 +13,9 @@ use tokio::time::Instant;
 use super::deadline::Deadline;
 use crate::stream::Stream;
 
+/// For how long what a client still sends is thrown away after the last answer.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// A stream with a deadline between two writes.
 #[derive(Debug)]
 pub(super) struct Patient {
@@ -22,11 +25,15 @@ pub(super) struct Patient {
     clock: Deadline,
     /// Since when one has.
     since: Option<Instant>,
+    /// The client may still be sending when the stream is shut down.
+    lingers: bool,
+    /// Since when it has been shut down.
+    ended: Option<Instant>,
 }
 
 impl Patient {
     pub(super) fn new(stream: Stream, limit: Duration) -> Self {
-        Self { stream, limit: Some(limit), clock: Deadline::default(), since: None }
+        Self { stream, limit: Some(limit), clock: Deadline::default(), since: None, lingers: true, ended: None }
     }
 
     /// Whether something waits to be written.
@@ -36,6 +43,11 @@ impl Patient {
 
     pub(super) fn forget_deadline(&mut self) {
         self.limit = None;
+    }
+
+    /// Whether the end waits for a client that may still be sending; it does unless told otherwise.
+    pub(super) fn set_lingers(&mut self, lingers: bool) {
+        self.lingers = lingers;
     }
 
     pub(super) fn into_inner(self) -> Stream {
@@ -50,6 +62,24 @@ impl Patient {
         let since = *self.since.get_or_insert_with(Instant::now);
         ready!(self.clock.poll(cx, since + limit));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read what it is sent")))
+    }
+}
+
+impl Patient {
+    /// Throws away what the client still sends, until it has noticed the end or time is up.
+    ///
+    /// Closing over unread bytes would reset the connection, and the client might lose the answer (RFC 9112, section
+    /// 9.6). The loop yields when the task has read enough for once, as every read of a socket does.
+    fn poll_linger(&mut self, cx: &mut Context<'_>, since: Instant) -> Poll<()> {
+        let mut scratch = [0; 2048];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && since.elapsed() < LINGER => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.clock.poll(cx, since + LINGER),
+            }
+        }
     }
 }
 
@@ -88,7 +118,14 @@ impl AsyncWrite for Patient {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.watch(cx, shut)
+        if this.ended.is_none() {
+            let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
+            ready!(this.watch(cx, shut))?;
+            if !this.lingers {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let since = *this.ended.get_or_insert_with(Instant::now);
+        this.poll_linger(cx, since).map(Ok)
     }
 }

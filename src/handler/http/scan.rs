@@ -124,9 +124,9 @@ impl Scanner {
     /// Takes one step: so many bytes may pass, or why it stops.
     fn step(&mut self, bytes: &[u8]) -> Result<usize, Then> {
         match &mut self.state {
-            State::Held => return Err(if bytes.is_empty() { Then::Nothing } else { Then::Hold }),
-            State::Tunnel | State::Ended => return Err(Then::Nothing),
-            _ if bytes.is_empty() => return Err(Then::Nothing),
+            State::Held => Err(if bytes.is_empty() { Then::Nothing } else { Then::Hold }),
+            State::Tunnel | State::Ended => Err(Then::Nothing),
+            _ if bytes.is_empty() => Err(Then::Nothing),
             State::Between { skipped } => {
                 if !*skipped && bytes[0] == b'\r' {
                     // One empty line before a request is ignored (RFC 9112, section 2.2).
@@ -168,7 +168,9 @@ impl Scanner {
                 Ok(here)
             }
             State::Trailers(trailers) => {
-                let len = trailers.advance(bytes).map_err(Then::Break)?.ok_or(Then::More)?;
+                // Whatever breaks a trailer breaks the body that it belongs to.
+                let broken = |fault: Fault| Then::Break(Fault::chunk(fault.detail));
+                let len = trailers.advance(bytes).map_err(broken)?.ok_or(Then::More)?;
                 self.end_message();
                 Ok(len)
             }

@@ -5,5 +5,7 @@
 mod harness;
 mod http1;
 mod http2;
+mod reading;
 mod refusals;
+mod services;
 mod waits;

@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 
 use super::response::ProxyBody;
 use super::{fields, response};
-use crate::drain::Drain;
 use crate::handler::Context;
 use crate::relay::relay;
 use crate::upstream::Tunnel;
@@ -37,7 +36,6 @@ pub(super) struct Pending {
     protocol: HeaderValue,
     /// How long not a byte may pass.
     idle: Duration,
-    drain: Option<Drain>,
 }
 
 impl Pending {
@@ -46,7 +44,7 @@ impl Pending {
         let client = head.extensions.remove::<OnUpgrade>()?;
         let context = head.extensions.get::<Arc<Context>>();
         let idle = context.map_or(idle, |context| context.timeouts.idle);
-        Some(Self { client, protocol, idle, drain: head.extensions.get::<Drain>().cloned() })
+        Some(Self { client, protocol, idle })
     }
 
     /// What the client offered to switch to.
@@ -60,7 +58,7 @@ impl Pending {
         let mut response = response::pass_back(switched).map(|()| ProxyBody::Text(None));
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().extend(agreed.map(|protocol| (UPGRADE, protocol)));
-        let in_flight = self.drain.as_ref().map(Drain::track);
+        // The engine keeps the connection in flight for as long as the client's end lives.
         tokio::spawn(async move {
             // The client's end comes once the 101 is written. A client that is gone by then leaves nothing to relay.
             if let Ok(Ok(client)) = tokio::time::timeout(self.idle, self.client).await {
@@ -69,7 +67,6 @@ impl Pending {
                     tunnel.abort();
                 }
             }
-            drop(in_flight);
         });
         response
     }

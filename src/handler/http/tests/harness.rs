@@ -81,6 +81,11 @@ fn switch(mut request: Request<RequestBody>) -> Reply<BoxBody<Bytes, BoxError>> 
     reply
 }
 
+/// The endpoint that every client comes in by.
+pub(super) fn endpoint() -> Arc<Endpoint> {
+    Arc::new(Endpoint { name: EndpointName::new("test").unwrap(), class: Class::Internal, tls: false })
+}
+
 /// A client whose connection the engine serves.
 pub(super) struct Client {
     pub(super) socket: TcpStream,
@@ -91,18 +96,25 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) async fn connect() -> Self {
+        Self::connect_with(Timeouts::default()).await
+    }
+
+    pub(super) async fn connect_with(timeouts: Timeouts) -> Self {
+        Self::connect_to(Arc::new(HttpInstance::new(Show)), timeouts).await
+    }
+
+    pub(super) async fn connect_to(instance: Arc<dyn Instance>, timeouts: Timeouts) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, remote) = listener.accept().await.unwrap();
         let metrics = Arc::new(EndpointMetrics::default());
-        let endpoint = Endpoint { name: EndpointName::new("test").unwrap(), class: Class::Internal, tls: false };
         let info = ConnectionInfo {
-            endpoint: Arc::new(endpoint),
+            endpoint: endpoint(),
             client: Remote(remote),
             local: Local(accepted.local_addr().unwrap()),
             tls: None,
         };
-        let context = Context { timeouts: Timeouts::default(), metrics: metrics.clone(), access_log: AccessLog::off() };
+        let context = Context { timeouts, metrics: metrics.clone(), access_log: AccessLog::off() };
         let drain = Drain::new();
         let connection = Connection {
             stream: Stream::plain(Socket::new(accepted, metrics.clone())),
@@ -110,7 +122,7 @@ impl Client {
             context: Arc::new(context),
             drain: drain.clone(),
         };
-        let serving = tokio::spawn(Arc::new(HttpInstance::new(Show)).serve(connection));
+        let serving = tokio::spawn(instance.serve(connection));
         Self { socket, serving, metrics, drain }
     }
 

@@ -1,1 +1,120 @@
 //! HTTP/2 with prior knowledge, by hyper's own client.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::header::HOST;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::harness::Client;
+use crate::handler::Timeouts;
+use crate::metrics::RequestRefusal::{HeadTooLarge, Host};
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// Speaks HTTP/2 over a client's socket; the task is the connection's.
+async fn speak(socket: TcpStream) -> (Sender, JoinHandle<()>) {
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+    (sender, tokio::spawn(async { connection.await.unwrap_or(()) }))
+}
+
+async fn text(response: Response<Incoming>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+fn get(uri: &str) -> Request<Full<Bytes>> {
+    Request::get(uri).body(Full::default()).unwrap()
+}
+
+#[tokio::test]
+async fn requests_and_bodies_pass_over_one_connection() {
+    let Client { socket, serving, metrics, .. } = Client::connect().await;
+    let (mut sender, connection) = speak(socket).await;
+    let first = sender.send_request(get("http://x/a"));
+    let body = Bytes::from(vec![b'x'; 2 << 20]);
+    let echo = Request::post("http://x/echo").body(Full::new(body.clone())).unwrap();
+    let second = sender.send_request(echo);
+    assert_eq!(text(first.await.unwrap()).await, "GET http://x/a 0");
+    assert_eq!(second.await.unwrap().into_body().collect().await.unwrap().to_bytes(), body);
+    drop(sender);
+    connection.await.unwrap();
+    serving.await.unwrap().unwrap();
+    assert_eq!(metrics.sum(|counters| counters.requests.iter().map(|(_, n)| n).sum()), 2);
+}
+
+#[tokio::test]
+async fn a_host_that_differs_from_the_authority_is_refused_and_the_connection_goes_on() {
+    let client = Client::connect().await;
+    let metrics = client.metrics.clone();
+    let (mut sender, _connection) = speak(client.socket).await;
+    let mut request = get("http://a/");
+    request.headers_mut().insert(HOST, "b".parse().unwrap());
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert!(response.headers().contains_key("proxy-status"));
+    let mut request = get("http://a/");
+    for i in 0..101 {
+        request
+            .headers_mut()
+            .append(format!("x-{i}").parse::<hyper::header::HeaderName>().unwrap(), "1".parse().unwrap());
+    }
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 431);
+    assert_eq!(text(sender.send_request(get("http://a/next")).await.unwrap()).await, "GET http://a/next 0");
+    let count = |reason: crate::metrics::RequestRefusal| metrics.sum(|c| c.requests_refused[reason as usize].get());
+    assert_eq!((count(Host), count(HeadTooLarge)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_tunnel_is_not_made() {
+    let client = Client::connect().await;
+    let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(client.socket)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::connect("x:443").body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 501);
+}
+
+// The clock runs in these: while it is stopped, the replies to pings always come too late.
+
+#[tokio::test]
+async fn a_connection_without_streams_is_told_to_go_away() {
+    let timeouts = Timeouts { idle: Duration::from_millis(200), ..Timeouts::default() };
+    let Client { socket, serving, .. } = Client::connect_with(timeouts).await;
+    let (mut sender, connection) = speak(socket).await;
+    let since = Instant::now();
+    text(sender.send_request(get("http://x/a")).await.unwrap()).await;
+    connection.await.unwrap();
+    serving.await.unwrap().unwrap();
+    assert!(since.elapsed() >= Duration::from_millis(199), "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_drain_lets_streams_finish() {
+    let Client { socket, serving, drain, .. } = Client::connect().await;
+    let (mut sender, connection) = speak(socket).await;
+    let response = sender.send_request(get("http://x/big")).await.unwrap();
+    drain.begin();
+    assert_eq!(text(response).await.len(), 8 << 20);
+    connection.await.unwrap();
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_whose_answer_is_not_taken_is_reset_and_others_go_on() {
+    let timeouts = Timeouts { body: Duration::from_millis(200), ..Timeouts::default() };
+    let client = Client::connect_with(timeouts).await;
+    let metrics = client.metrics.clone();
+    let (mut sender, _connection) = speak(client.socket).await;
+    let stalled = sender.send_request(get("http://x/big")).await.unwrap();
+    while metrics.sum(|counters| counters.requests.iter().map(|(_, n)| n).sum()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(stalled.into_body().collect().await.is_err());
+    assert_eq!(text(sender.send_request(get("http://x/next")).await.unwrap()).await, "GET http://x/next 0");
+}

@@ -1,23 +1,23 @@
 //! An upstream whose every byte a test writes, a gateway around the service, and a client that reads to the end.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::{HttpProxy, HttpProxyService};
+use crate::access_log::AccessLog;
 use crate::config::{HttpProxyConfig, RouteConfig};
-use crate::handler::http::HttpService;
+use crate::drain::Drain;
+use crate::handler::http::HttpInstance;
+use crate::handler::{Connection, Context, Instance, Timeouts};
 use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
-use crate::metrics::{ServerMetrics, UpstreamFailure};
+use crate::metrics::{EndpointMetrics, ServerMetrics, UpstreamFailure};
+use crate::stream::{Socket, Stream};
 use crate::upstream::{Server, Upstream, UpstreamTimeouts};
 
 /// Long enough that no test reaches it, but the one that hangs.
@@ -122,7 +122,7 @@ impl Gateway {
     pub(super) async fn with(servers: &[SocketAddr], timeouts: UpstreamTimeouts, routes: Vec<RouteConfig>) -> Self {
         let servers = servers.iter().map(|address| Server::new(&address.to_string(), *address)).collect();
         let upstream = Arc::new(Upstream::new("app", servers, timeouts));
-        let service = Arc::new(service(&upstream, routes));
+        let service = Arc::new(HttpInstance::new(service(&upstream, routes)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -175,11 +175,11 @@ fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyServi
     proxy.service(&endpoint(), &toml::Table::new()).unwrap()
 }
 
-async fn serve(stream: TcpStream, info: Arc<ConnectionInfo>, service: Arc<HttpProxyService>) {
-    let call = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (service, info) = (Arc::clone(&service), Arc::clone(&info));
-        async move { Ok::<_, Infallible>(service.call(request, &info).await.response) }
-    });
+async fn serve(stream: TcpStream, info: Arc<ConnectionInfo>, service: Arc<HttpInstance<HttpProxyService>>) {
+    let metrics = Arc::new(EndpointMetrics::default());
+    let stream = Stream::plain(Socket::new(stream, Arc::clone(&metrics)));
+    let context = Context { timeouts: Timeouts::default(), metrics, access_log: AccessLog::off() };
+    let connection = Connection { stream, info, context: Arc::new(context), drain: Drain::new() };
     // How a connection ends is for the client to judge.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), call).with_upgrades().await;
+    let _ = service.serve(connection).await;
 }

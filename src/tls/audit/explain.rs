@@ -1,0 +1,81 @@
+//! Tells people which chain is served, and why each other one is not.
+
+use std::fmt::Write as _;
+
+use super::decide::{Decision, decide, ranked};
+use super::names::covers;
+use super::{Audited, AuditedChain};
+use crate::config::OnUnfit;
+
+/// The story of an endpoint's chains, for one name that a client may ask for, or for a client that asks for none.
+#[must_use]
+pub fn explain(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String], sni: Option<&str>) -> String {
+    let mut text = String::new();
+    let decision = decide(audited, on_unfit, server_names);
+    let candidates: &[_] = match &decision {
+        Decision::Serve { candidates, .. } => candidates,
+        Decision::Refuse { .. } => &[],
+    };
+    let fitting: Vec<&AuditedChain> =
+        candidates.iter().filter(|chain| sni.is_none_or(|sni| covers(chain.names(), sni))).map(AsRef::as_ref).collect();
+    let served = fitting.first().copied().or(candidates.first().map(AsRef::as_ref));
+    headline(&mut text, served, sni, fitting.is_empty());
+    if let Decision::Refuse { reasons } = &decision {
+        for reason in reasons {
+            let _ = writeln!(text, "  {reason}");
+        }
+    }
+    for (place, index) in ranked(audited).into_iter().enumerate() {
+        let chain = &audited[index];
+        let _ =
+            writeln!(text, "{}. {} (listed as {}, {})", place + 1, chain.report.file, index + 1, chain.report.verdict);
+        let _ = writeln!(text, "   {}", fate(chain, served, &decision, sni));
+        for finding in chain.report.findings.iter().filter(|finding| finding.level > super::Level::Info) {
+            let _ = writeln!(text, "   {:5} {finding}", finding.level);
+        }
+    }
+    text
+}
+
+fn headline(text: &mut String, served: Option<&AuditedChain>, sni: Option<&str>, unknown: bool) {
+    let asked =
+        sni.map_or_else(|| "A client that names no host".to_owned(), |sni| format!("A client that asks for {sni}"));
+    let _ = match served {
+        Some(chain) if unknown && sni.is_some() => {
+            writeln!(text, "{asked} gets {}, the best chain there is: none covers that name.", chain.file().display())
+        }
+        Some(chain) => writeln!(text, "{asked} gets {} ({}).", chain.file().display(), chain.key_type()),
+        None => writeln!(text, "{asked} gets nothing: the endpoint is refused."),
+    };
+}
+
+fn fate(chain: &Audited, served: Option<&AuditedChain>, decision: &Decision, sni: Option<&str>) -> String {
+    let Some(audited) = &chain.servable else {
+        return match decision {
+            Decision::Serve { fallbacks, .. } => fallbacks
+                .iter()
+                .find(|fallback| fallback.unfit == chain.report.file)
+                .map_or("Not served.".into(), |fallback| format!("Not served; {} takes its place.", fallback.by)),
+            Decision::Refuse { .. } => "Not fit to be served.".into(),
+        };
+    };
+    let Decision::Serve { candidates, fallbacks } = decision else {
+        return "Fit, but the endpoint is refused for another chain.".into();
+    };
+    if served.is_some_and(|served| std::ptr::eq(served, audited.as_ref())) {
+        return "Served.".into();
+    }
+    if !candidates.iter().any(|candidate| std::sync::Arc::ptr_eq(candidate, audited)) {
+        let by =
+            fallbacks.iter().find(|fallback| fallback.unfit == chain.report.file).map(|fallback| fallback.by.as_str());
+        return format!("Not served: {} covers its names and is better.", by.unwrap_or("another chain"));
+    }
+    match sni {
+        Some(sni) if !covers(audited.names(), sni) => format!("Not served: it does not cover {sni}."),
+        _ if chain.out_of_time => "Not served: it is outside its validity, and a valid chain is preferred.".into(),
+        _ => format!(
+            "Served only to a client that cannot verify the chains above it; its key is {}.",
+            audited.key_type()
+        ),
+    }
+}
