@@ -69,8 +69,8 @@ fn every_value_that_makes_no_sense_is_listed_with_its_place() {
 
 #[test]
 fn a_handler_that_does_not_exist_is_named_with_the_nearest_that_does() {
-    let said = refused(&right(free_address()).replace("handler = \"site\"", "handler = \"sight\""));
-    assert!(said.contains("gateway.toml:3:11: endpoints.front.handler: no handler is called \"sight\"; "), "{said}");
+    let said = refused(&right(free_address()).replace("handler = \"site\"", "handler = \"sitee\""));
+    assert!(said.contains("gateway.toml:3:11: endpoints.front.handler: no handler is called \"sitee\"; "), "{said}");
     assert!(said.contains("did you mean \"site\"?"), "{said}");
 }
 
