@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use crate::support::peers::free_address;
-use crate::support::{Folder, Gateway, portcullis, run, stderr};
+use crate::support::{Folder, Gateway, portcullis, run, stderr, stdout};
 
 /// What `run` says of a configuration, the folder's name taken out; it must end with status 1.
 fn refused(config: &str) -> String {
@@ -12,7 +12,7 @@ fn refused(config: &str) -> String {
     let path = folder.write("gateway.toml", config);
     let output = run(&["run", "--config", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(output.stdout.is_empty());
+    assert_eq!(stdout(&output), "");
     stderr(&output).replace(&format!("{}/", folder.path().display()), "")
 }
 

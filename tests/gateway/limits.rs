@@ -39,6 +39,7 @@ fn an_endpoint_holds_as_many_connections_as_it_may_and_has_room_again_when_one_e
     assert!(gateway.wait_for_log("connection turned away").contains("reason=endpoint_full"));
     gateway.wait_for_metric(&rejected("front", "endpoint_full"), 1.0);
     assert_eq!(ask(&mut second, GET).status, 200, "those inside do not notice");
+    assert_eq!(gateway.json("/endpoints/front")["addresses"][0], front.to_string(), "the log and the admin port agree");
 
     drop(first);
     gateway.wait_for_metric("portcullis_connections_active{endpoint=\"front\"}", 1.0);
