@@ -15,6 +15,8 @@ use crate::stream::Stream;
 
 /// For how long what a client still sends is thrown away after the last answer.
 const LINGER: Duration = Duration::from_secs(2);
+/// How much of it at most: what was under way when the answer went out, not what a flood goes on to send.
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// A stream with a deadline between two writes.
 #[derive(Debug)]
@@ -29,11 +31,21 @@ pub(super) struct Patient {
     lingers: bool,
     /// Since when it has been shut down.
     ended: Option<Instant>,
+    /// How much was thrown away since.
+    thrown_away: usize,
 }
 
 impl Patient {
     pub(super) fn new(stream: Stream, limit: Duration) -> Self {
-        Self { stream, limit: Some(limit), clock: Deadline::default(), since: None, lingers: true, ended: None }
+        Self {
+            stream,
+            limit: Some(limit),
+            clock: Deadline::default(),
+            since: None,
+            lingers: true,
+            ended: None,
+            thrown_away: 0,
+        }
     }
 
     /// Whether something waits to be written.
@@ -75,7 +87,12 @@ impl Patient {
         loop {
             let mut buf = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() && since.elapsed() < LINGER => {}
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && since.elapsed() < LINGER => {
+                    self.thrown_away += buf.filled().len();
+                    if self.thrown_away > LINGER_BYTES {
+                        return Poll::Ready(());
+                    }
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return self.clock.poll(cx, since + LINGER),
             }
