@@ -6,7 +6,7 @@ use std::error::Error;
 
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes};
-use portcullis::gateway::Gateway;
+use portcullis::gateway::{Gateway, Signals};
 use portcullis::handler::http::{HttpHandler, RequestBody, TowerService};
 
 const CONFIG: &str = r#"
@@ -18,6 +18,7 @@ partners = { listen = "127.0.0.1:8081", class = "public", handler = "hello" }
 "#;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let signals = Signals::watch()?;
     // Called once for each endpoint; any tower service will do, an axum `Router` too.
     let handler = HttpHandler::new(|endpoint, _settings| {
         let greeting = format!("you came in by {} ({})\n", endpoint.name, endpoint.class);
@@ -26,5 +27,5 @@ fn main() -> Result<(), Box<dyn Error>> {
             async { Ok::<_, Infallible>(Response::new(body)) }
         })))
     });
-    Ok(Gateway::builder(CONFIG.parse()?).handler("hello", handler).start()?.serve_until_signal()?)
+    Ok(Gateway::builder(CONFIG.parse()?).handler("hello", handler).start()?.serve_until(signals)?)
 }
