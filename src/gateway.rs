@@ -193,7 +193,7 @@ fn run(plan: Arc<Plan>, open: Open, access_log: AccessLog) -> Result<Running, Bu
             addresses.entry(endpoint.endpoint.name.clone()).or_default().push(sockets[0].local_addr()?);
         }
     }
-    let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: addresses.clone(), tls: BTreeMap::new() });
+    let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: addresses.clone() });
     let mut running = Running {
         admin_address: open.admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
         admin: None,

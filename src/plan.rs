@@ -31,6 +31,7 @@ use crate::tls::audit::decide::Fallback;
 use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{Audited, AuditedChain};
+use crate::tls::client_auth::Crl;
 use crate::tls::server_config::Offer;
 use crate::units;
 use crate::upstream::Upstream;
@@ -107,6 +108,8 @@ pub struct Certificates {
     pub candidates: Vec<Arc<AuditedChain>>,
     /// Which chain stands in for which, and why.
     pub fallbacks: Vec<Fallback>,
+    /// The revocation lists that clients' certificates are checked against.
+    pub crls: Vec<Crl>,
 }
 
 impl Certificates {
