@@ -198,12 +198,15 @@ impl Plan {
     pub fn refusals(&self) -> impl Iterator<Item = String> {
         self.endpoints.iter().flat_map(|endpoint| match &endpoint.state {
             EndpointState::Ready { .. } => Vec::new(),
-            EndpointState::Refused(reasons) => reasons
-                .iter()
-                .map(|reason| format!("endpoint {:?} is refused: {reason}", endpoint.endpoint.name))
-                .collect(),
+            EndpointState::Refused(reasons) => reasons.iter().map(|reason| refusal(endpoint, reason)).collect(),
         })
     }
+}
+
+/// Most reasons are findings, which name their endpoint themselves.
+fn refusal(endpoint: &EndpointPlan, reason: &str) -> String {
+    let named = format!("endpoint {:?}: ", endpoint.endpoint.name);
+    format!("{named}refused: {}", reason.strip_prefix(&named).unwrap_or(reason))
 }
 
 /// More threads than any machine has cores is a slip of the pen.

@@ -9,7 +9,7 @@ use super::report::Terminal;
 use crate::access_log::AccessLog;
 use crate::config::{Config, Problem, Source};
 use crate::gateway::Gateway;
-use crate::plan::Plan;
+use crate::plan::{EndpointState, Plan};
 use crate::tls::audit::rules::Level;
 
 /// Checks a configuration and reports every error; without one, tells what would be served.
@@ -35,14 +35,12 @@ pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Termin
         .list(&faults, &format!("{}: {} of its certificates", source.file(), super::report::errors(faults.len()))))
 }
 
-/// What is wrong with chains and keys: refusals, and every finding that clients would trip over.
+/// What is wrong with chains and keys: refusals, and of what is served, every finding that clients would trip over.
 fn faults(plan: &Plan) -> Vec<String> {
-    let reports = plan.endpoints.iter().flat_map(|endpoint| endpoint.certificates.reports());
-    let findings = reports.flat_map(|report| &report.findings);
+    let served = plan.endpoints.iter().filter(|endpoint| matches!(endpoint.state, EndpointState::Ready { .. }));
+    let findings = served.flat_map(|endpoint| endpoint.certificates.reports()).flat_map(|report| &report.findings);
     let grave = findings.filter(|finding| finding.counts() && finding.level >= Level::Error);
-    let mut faults: Vec<String> = grave.map(ToString::to_string).collect();
-    faults.extend(plan.refusals());
-    faults
+    plan.refusals().chain(grave.map(ToString::to_string)).collect()
 }
 
 /// Reads and parses a configuration file.

@@ -65,14 +65,11 @@ impl EndpointPlan {
                 );
             }
             for finding in &report.findings {
-                let _ = match (finding.level, finding.position) {
-                    // What someone will search the log for says everything again.
-                    (Level::Error | Level::Deny, _) => write!(text, "\n    {:5} {finding}", finding.level),
-                    (level, Some(position)) => {
-                        write!(text, "\n    {level:5} certificate {position} {} (rule {})", finding.seen, finding.rule)
-                    }
-                    (level, None) => write!(text, "\n    {level:5} {} (rule {})", finding.seen, finding.rule),
-                };
+                let _ = write!(text, "\n    {:5} ", finding.level);
+                if let Some(position) = finding.position {
+                    let _ = write!(text, "certificate {position} ");
+                }
+                let _ = write!(text, "{} (rule {}); {}", finding.seen, finding.rule, finding.fix);
             }
         }
         for fallback in &self.certificates.fallbacks {
