@@ -1,0 +1,131 @@
+//! Caps on connections, lists of addresses, and descriptors that run out.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::client::{ask, connect, connect_from, get, read_to_end};
+use crate::support::{Folder, Gateway, PATIENCE, with_front};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A gateway that answers everything itself, by one worker; with `keys` for its endpoint.
+const ANSWERING: &str = "[endpoints.front]\nlisten = \"127.0.0.1:0\"\nclass = \"internal\"\nhandler = \"site\"\n\
+    [handlers.site]\ntype = \"http-proxy\"\n[[handlers.site.routes]]\nrespond = { status = 200, body = \"ok\" }\n";
+
+fn rejected(endpoint: &str, reason: &str) -> String {
+    format!("portcullis_connections_rejected_total{{endpoint=\"{endpoint}\",reason=\"{reason}\"}}")
+}
+
+/// A connection that the gateway is known to hold: it has answered on it.
+fn held(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    assert_eq!(ask(&mut stream, GET).status, 200);
+    stream
+}
+
+/// Whether a new connection is closed without a word.
+fn is_turned_away(mut stream: TcpStream) -> bool {
+    read_to_end(&mut stream).0.is_empty()
+}
+
+#[test]
+fn an_endpoint_holds_as_many_connections_as_it_may_and_has_room_again_when_one_ends() {
+    let mut gateway = Gateway::start(&with_front(ANSWERING, "max_connections = 2"));
+    let front = gateway.address("front");
+    let (first, mut second) = (held(front), held(front));
+    assert!(is_turned_away(connect(front)));
+    assert!(gateway.wait_for_log("connection turned away").contains("reason=endpoint_full"));
+    gateway.wait_for_metric(&rejected("front", "endpoint_full"), 1.0);
+    assert_eq!(ask(&mut second, GET).status, 200, "those inside do not notice");
+
+    drop(first);
+    gateway.wait_for_metric("portcullis_connections_active{endpoint=\"front\"}", 1.0);
+    held(front);
+}
+
+#[test]
+fn the_gateway_holds_as_many_connections_as_it_may_over_all_endpoints() {
+    let back = "[endpoints.back]\nlisten = \"127.0.0.1:0\"\nclass = \"internal\"\nhandler = \"site\"\n";
+    let gateway = Gateway::start(&format!("{ANSWERING}{back}[gateway]\nmax_connections = 2"));
+    let _first = held(gateway.address("front"));
+    let second = held(gateway.address("back"));
+    assert!(is_turned_away(connect(gateway.address("front"))));
+    assert!(is_turned_away(connect(gateway.address("back"))));
+    gateway.wait_for_metric(&rejected("front", "gateway_full"), 1.0);
+    gateway.wait_for_metric(&rejected("back", "gateway_full"), 1.0);
+
+    drop(second);
+    gateway.wait_for_metric("portcullis_connections_active{endpoint=\"back\"}", 0.0);
+    held(gateway.address("front"));
+}
+
+#[test]
+fn many_clients_that_are_turned_away_are_all_counted_and_few_are_logged() {
+    let gateway = Gateway::start(&with_front(ANSWERING, "max_connections = 1"));
+    let _held = held(gateway.address("front"));
+    for _ in 0..200 {
+        assert!(is_turned_away(connect(gateway.address("front"))));
+    }
+    gateway.wait_for_metric(&rejected("front", "endpoint_full"), 200.0);
+    let logged = gateway.count_in_log("connection turned away");
+    assert!((1..100).contains(&logged), "{logged} lines");
+}
+
+#[test]
+fn who_is_denied_or_not_allowed_is_turned_away() {
+    let lists = "allow = [\"127.0.0.0/30\"]\ndeny = [\"127.0.0.2\"]";
+    let mut gateway = Gateway::start(&with_front(ANSWERING, lists));
+    let front = gateway.address("front");
+    held(front);
+    assert_eq!(ask(&mut connect_from([127, 0, 0, 3], front), GET).status, 200);
+    assert!(is_turned_away(connect_from([127, 0, 0, 2], front)), "denied");
+    assert!(is_turned_away(connect_from([127, 0, 0, 9], front)), "not allowed");
+    let line = gateway.wait_for_log("connection turned away");
+    assert!(line.contains("client=127.0.0.2:") && line.contains("reason=address"), "{line}");
+    gateway.wait_for_metric(&rejected("front", "address"), 2.0);
+}
+
+#[test]
+fn a_gateway_without_descriptors_rests_says_so_once_and_serves_again() {
+    let config = format!("{ANSWERING}[gateway]\nworkers = 1");
+    let mut gateway = Gateway::start_by(Folder::new(), &config, |args| {
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=64", env!("CARGO_BIN_EXE_portcullis")]).args(args).env_remove("PORTCULLIS_CONFIG");
+        command
+    });
+    let front = gateway.address("front");
+    let mut inside = held(front);
+    let crowd: Vec<TcpStream> = (0..100).map(|_| connect(front)).collect();
+    gateway.wait_for_log("cannot accept");
+
+    // Each refused accept counts, and the gateway rests for 100 ms after each: ten of them are a second.
+    let (cpu, since) = (cpu_time(gateway.pid()), Instant::now());
+    let resources = rejected("front", "resources");
+    let before = gateway.metric(&resources).unwrap_or(0.0);
+    while gateway.metric(&resources).unwrap_or(0.0) < before + 10.0 {
+        assert!(since.elapsed() < PATIENCE, "accept is not tried again");
+        // A read that nothing answers, so that asking for the metric is not what uses the CPU.
+        inside.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let _ = inside.read(&mut [0]);
+    }
+    let (used, passed) = (cpu_time(gateway.pid()) - cpu, since.elapsed());
+    assert!(used < passed / 4, "{used:?} of CPU in {passed:?}");
+    inside.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(ask(&mut inside, GET).status, 200, "those inside are served all the while");
+
+    drop(crowd);
+    gateway.wait_for_log("accepting again");
+    assert_eq!(get(front, "/").status, 200);
+    assert_eq!(gateway.count_in_log("cannot accept"), 1);
+}
+
+/// The CPU time that a process has used.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Fields 14 and 15, of which the third is the first behind the name in parentheses (proc(5)).
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10) // 100 ticks a second wherever Linux is built as usual
+}
