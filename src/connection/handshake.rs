@@ -130,7 +130,9 @@ fn reason(error: &rustls::Error) -> HandshakeFailure {
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls13RequiredForQuic => F::Version,
+            | PeerIncompatible::Tls13RequiredForQuic
+            // What TLS 1.1 and older lack, and the first thing that rustls misses of theirs.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired => F::Version,
             _ => F::NoCommonAlgorithm,
         },
         // Our resolver found no chain whose key this client can verify.

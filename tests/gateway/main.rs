@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 #![allow(unreachable_pub, reason = "nobody imports a test; `pub` says what a file offers to the others")]
 
+mod certificates;
+mod cli;
 mod config_errors;
 mod deadlines;
 mod drain;
@@ -12,3 +14,4 @@ mod proxy_protocol;
 mod smuggling;
 mod support;
 mod tcp_proxy;
+mod tls;
