@@ -8,7 +8,6 @@ mod accept;
 mod answer;
 mod dashboard;
 mod exposition;
-pub mod facts;
 #[cfg(test)]
 mod fixture;
 mod guard;
@@ -48,23 +47,36 @@ use crate::admin::state::State;
 use crate::drain::Drain;
 use crate::metrics::process::ProcessReader;
 
-/// How many connections are held; more wait in the system's queue.
-const CONNECTIONS: usize = 64;
-/// How long a request's head may take, and how long a kept connection waits for one.
-const HEAD: Duration = Duration::from_secs(5);
-/// How long an answer may take to be sent, from its request's head.
-const REQUEST: Duration = Duration::from_secs(10);
-/// How long answers under way may take once the port is told to stop.
-const STOP: Duration = Duration::from_secs(1);
 /// The largest head of a request, and the most fields in it.
 const HEAD_BYTES: usize = 16 * 1024;
 const HEAD_FIELDS: usize = 64;
+
+/// What the port puts up with.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// How many connections are held; more wait in the system's queue.
+    connections: usize,
+    /// How long a request's head may take, and how long a kept connection waits for one.
+    head: Duration,
+    /// How long an answer may take to be sent, from its request's head.
+    request: Duration,
+    /// How long answers under way may take once the port is told to stop.
+    stop: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { connections: 64, head: seconds(5), request: seconds(10), stop: seconds(1) }
+    }
+}
 
 /// What the admin thread holds.
 pub(crate) struct Admin {
     pub(crate) state: Arc<State>,
     pub(crate) process: ProcessReader,
     pub(crate) rates: Rates,
+    limits: Limits,
 }
 
 /// Opens the admin port, without serving it yet.
@@ -82,6 +94,15 @@ pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// # Errors
 /// The runtime or the thread could not be made.
 pub fn start(listener: std::net::TcpListener, state: Arc<State>, stop: Drain) -> io::Result<JoinHandle<()>> {
+    start_within(Limits::default(), listener, state, stop)
+}
+
+fn start_within(
+    limits: Limits,
+    listener: std::net::TcpListener,
+    state: Arc<State>,
+    stop: Drain,
+) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     // Here, not on the thread: its descriptors are to be in reserve before an endpoint opens.
@@ -89,14 +110,15 @@ pub fn start(listener: std::net::TcpListener, state: Arc<State>, stop: Drain) ->
         let _inside = runtime.enter();
         Acceptor::new(tokio::net::TcpListener::from_std(listener)?)
     };
-    let admin = Arc::new(Admin { state, process: ProcessReader::open(), rates: Rates::default() });
+    let admin = Arc::new(Admin { state, process: ProcessReader::open(), rates: Rates::default(), limits });
     let run = move || runtime.block_on(run(acceptor, admin, stop));
     std::thread::Builder::new().name("admin".into()).spawn(run)
 }
 
 async fn run(mut acceptor: Acceptor, admin: Arc<Admin>, stop: Drain) {
     let connections = Drain::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(admin.limits.connections));
+    let freed = acceptor.freed();
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -110,8 +132,10 @@ async fn run(mut acceptor: Acceptor, admin: Arc<Admin>, stop: Drain) {
             _ = second.tick() => admin.rates.sample(&admin.state.snapshot(), Instant::now()),
             (socket, place) = next => {
                 let (admin, drain, in_flight) = (admin.clone(), connections.clone(), connections.track());
+                let freed = freed.clone();
                 tokio::spawn(async move {
                     serve(socket, &admin, &drain).await;
+                    freed.notify_one();
                     drop((place, in_flight));
                 });
             }
@@ -119,7 +143,7 @@ async fn run(mut acceptor: Acceptor, admin: Arc<Admin>, stop: Drain) {
     }
     drop(acceptor);
     connections.begin();
-    connections.finished(STOP).await;
+    connections.finished(admin.limits.stop).await;
 }
 
 /// Serves one connection to its end.
@@ -132,7 +156,7 @@ async fn serve(socket: TcpStream, admin: &Admin, drain: &Drain) {
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(admin.limits.head)
         .max_headers(HEAD_FIELDS)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), service);
@@ -140,17 +164,17 @@ async fn serve(socket: TcpStream, admin: &Admin, drain: &Drain) {
     tokio::select! {
         // How it ended is the client's affair: there is nobody to tell.
         _ = connection.as_mut() => return,
-        () = stall(&head_came) => return,
+        () = stall(&head_came, admin.limits.request) => return,
         () = drain.begun() => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = timeout(STOP, connection).await;
+    let _ = timeout(admin.limits.stop, connection).await;
 }
 
 /// Resolves once no request's head has come for as long as an answer may take: who takes the answer more slowly, or
-/// sends a body that nobody wants, is cut off. (A kept connection that idles ends before that, by [`HEAD`].)
-async fn stall(head_came: &Notify) {
-    while timeout(REQUEST, head_came.notified()).await.is_ok() {}
+/// sends a body that nobody wants, is cut off. (A kept connection that idles ends before that, by [`Limits::head`].)
+async fn stall(head_came: &Notify, limit: Duration) {
+    while timeout(limit, head_came.notified()).await.is_ok() {}
 }
 
 fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {

@@ -26,12 +26,13 @@ use crate::handler::http_proxy::HttpProxy;
 use crate::handler::respond::Respond;
 use crate::handler::tcp_proxy::TcpProxy;
 use crate::handler::{Context, Handler, Instance};
-use crate::identity::Endpoint;
+use crate::identity::{Endpoint, EndpointName};
 use crate::sampler::Sampler;
 use crate::tls::audit::decide::Fallback;
 use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{Audited, AuditedChain};
+use crate::tls::client_auth::Crl;
 use crate::tls::server_config::Offer;
 use crate::units;
 use crate::upstream::Upstream;
@@ -108,6 +109,8 @@ pub struct Certificates {
     pub candidates: Vec<Arc<AuditedChain>>,
     /// Which chain stands in for which, and why.
     pub fallbacks: Vec<Fallback>,
+    /// The revocation lists that clients' certificates are checked against.
+    pub crls: Vec<Crl>,
 }
 
 impl Certificates {
@@ -196,12 +199,17 @@ impl Plan {
     pub fn refusals(&self) -> impl Iterator<Item = String> {
         self.endpoints.iter().flat_map(|endpoint| match &endpoint.state {
             EndpointState::Ready { .. } => Vec::new(),
-            EndpointState::Refused(reasons) => reasons
-                .iter()
-                .map(|reason| format!("endpoint {:?} is refused: {reason}", endpoint.endpoint.name))
-                .collect(),
+            EndpointState::Refused(reasons) => {
+                reasons.iter().map(|reason| refusal(&endpoint.endpoint.name, reason)).collect()
+            }
         })
     }
+}
+
+/// A reason, which may or may not begin with the endpoint, as a sentence that does.
+fn refusal(endpoint: &EndpointName, reason: &str) -> String {
+    let rest = reason.strip_prefix(&format!("endpoint \"{endpoint}\": ")).unwrap_or(reason);
+    format!("endpoint \"{endpoint}\" is refused: {rest}")
 }
 
 /// More threads than any machine has cores is a slip of the pen.

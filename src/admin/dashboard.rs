@@ -6,13 +6,15 @@ use std::fmt::{self, Display, Write as _};
 use time::OffsetDateTime;
 
 use crate::admin::answer::{Answer, HTML};
-use crate::admin::facts::ChainFacts;
 use crate::admin::routes::{Asked, ROUTES};
 use crate::admin::state::{Snapshot, is_up, reasons};
 use crate::admin::stats::{EndpointStats, Stats};
 use crate::admin::version::VERSION;
 use crate::admin::views::{chains, days_left, numbers};
 use crate::plan::EndpointPlan;
+use crate::tls::audit::Audited;
+use crate::tls::audit::finding::{CertificateView, Finding};
+use crate::tls::audit::rules::Level;
 
 const STYLE: &str = include_str!("dashboard.css");
 
@@ -38,58 +40,69 @@ fn header(html: &mut String, asked: &Asked<'_>, stats: &Stats) {
     let lifecycle = asked.admin.state.lifecycle();
     let _ = write!(
         html,
-        "<h1>Portcullis</h1><p>version {VERSION}, <b class={0}>{0}</b>, up {1}, {2} connections open",
+        "<header><h1>Portcullis</h1><span class='tag {0}'>{0}</span><span>version {VERSION}</span><span>up {1}</span>\
+         <span>{2} connections open</span></header>",
         lifecycle.as_str(),
         Span(stats.uptime_seconds),
         stats.total.connections.active,
     );
     if let Some(error) = asked.admin.state.reloads().last_error {
-        let _ = write!(html, "<p class=deny>The last reload failed, and the plan before is served: {}", Text(&error));
+        notice(html, "deny", format_args!("The last reload failed, and the plan before is served: {}", Text(&error)));
     }
     if stats.access_log_dropped > 0 {
-        let _ = write!(html, "<p class=warn>{} lines of the access log were dropped", stats.access_log_dropped);
+        notice(html, "warn", format_args!("{} lines of the access log were dropped.", stats.access_log_dropped));
     }
+}
+
+/// A sentence in a box of its own; what is not ours in it must be [`Text`].
+fn notice(html: &mut String, class: &str, sentence: fmt::Arguments<'_>) {
+    let _ = write!(html, "<p class='notice {class}'>{sentence}</p>");
 }
 
 fn endpoints(html: &mut String, asked: &Asked<'_>, stats: &Stats) {
     html.push_str(
-        "<h2>Endpoints</h2><table><tr><th>name<th>class<th>listens on<th>handler<th>state<th class=n>open\
-         <th class=n>connections/s<th class=n>requests/s<th class=n>in/s<th class=n>out/s<th class=n>rejected\
-         <th class=n>failed handshakes<th class=n>5xx",
+        "<section><h2>Endpoints</h2><div><table><tr><th>endpoint<th>class<th>listens on<th>handler<th>state\
+         <th class=n>open<th class=n>connections/s<th class=n>requests/s<th class=n>in/s<th class=n>out/s\
+         <th class=n>rejected<th class=n>failed handshakes<th class=n>5xx",
     );
     let none = EndpointStats::default();
     for plan in &asked.running.plan.endpoints {
-        let numbers = stats.endpoints.get(&plan.endpoint.name).unwrap_or(&none);
-        let listen: Vec<_> = plan.listen.iter().map(ToString::to_string).collect();
-        let _ = write!(
-            html,
-            "<tr><td><a href='/endpoints/{0}'>{0}</a><td>{1}<td>{2}{3}<td>{4} ({5})",
-            Text(plan.endpoint.name.as_str()),
-            plan.endpoint.class,
-            listen.join(", "),
-            if plan.endpoint.tls { " TLS" } else { "" },
-            Text(&plan.handler.0),
-            Text(plan.handler.1),
-        );
-        let (class, word) = state(plan, asked);
-        let _ = write!(html, "<td class={class}>{word}");
-        endpoint_numbers(html, numbers);
+        endpoint(html, plan, asked);
+        endpoint_numbers(html, stats.endpoints.get(&plan.endpoint.name).unwrap_or(&none));
         for reason in reasons(plan) {
-            let _ = write!(html, "<tr><td><td colspan=12 class=deny>{}", Text(reason));
+            let _ = write!(html, "<tr class=more><td colspan=13 class=deny>{}", Text(reason));
         }
     }
-    html.push_str("</table>");
+    html.push_str("</table></div></section>");
+}
+
+fn endpoint(html: &mut String, plan: &EndpointPlan, asked: &Asked<'_>) {
+    let open = asked.running.addresses.get(&plan.endpoint.name).unwrap_or(&plan.listen);
+    let listen: Vec<_> = open.iter().map(ToString::to_string).collect();
+    let (class, word) = state(plan, asked);
+    let _ = write!(
+        html,
+        "<tr><td><a href='/endpoints/{0}'>{0}</a><td>{1}<td>{2}{3}<td>{4} <small>{5}</small>\
+         <td><span class='tag {class}'>{word}</span>",
+        Text(plan.endpoint.name.as_str()),
+        plan.endpoint.class,
+        listen.join("<br>"),
+        if plan.endpoint.tls { " <small>TLS</small>" } else { "" },
+        Text(&plan.handler.0),
+        Text(plan.handler.1),
+    );
 }
 
 fn state(plan: &EndpointPlan, asked: &Asked<'_>) -> (&'static str, &'static str) {
     let lifecycle = asked.admin.state.lifecycle();
     if !reasons(plan).is_empty() {
         ("deny", "refused")
-    } else if is_up(plan, lifecycle) {
-        let fallback = asked.running.tls.get(&plan.endpoint.name).is_some_and(|facts| !facts.fallbacks.is_empty());
-        if fallback { ("warn", "up, on a fallback") } else { ("ok", "up") }
-    } else {
+    } else if !is_up(plan, lifecycle) {
         ("warn", lifecycle.as_str())
+    } else if plan.certificates.fallbacks.is_empty() {
+        ("ok", "up")
+    } else {
+        ("warn", "up, on a fallback")
     }
 }
 
@@ -114,55 +127,60 @@ fn certificates(html: &mut String, running: &Snapshot) {
     if chains(running).next().is_none() {
         return;
     }
+    html.push_str("<section><h2>Certificates</h2>");
+    for fallback in running.plan.endpoints.iter().flat_map(|plan| &plan.certificates.fallbacks) {
+        notice(html, "warn", format_args!("{}", Text(&fallback.to_string())));
+    }
     html.push_str(
-        "<h2>Certificates</h2><table><tr><th>endpoint<th>chain<th>subject<th>names<th class=n>days left<th>verdict\
+        "<div><table><tr><th>endpoint<th>chain<th>leaf<th>names<th class=n>last day<th class=n>days left<th>verdict\
          <th>served",
     );
     let now = OffsetDateTime::now_utc();
-    for chain in chains(running) {
-        certificate(html, chain, now);
+    for (plan, chain) in chains(running) {
+        certificate(html, plan, chain, now);
+        let told = |finding: &&Finding| finding.level > Level::Info;
+        chain.report.findings.iter().filter(told).for_each(|finding| line(html, finding));
     }
-    html.push_str("</table>");
-    for (endpoint, facts) in &running.tls {
-        for fallback in &facts.fallbacks {
-            let _ = write!(
-                html,
-                "<p class=warn>Endpoint {}: {} is unfit ({}); {} is served in its place",
-                Text(endpoint.as_str()),
-                Text(&fallback.unfit),
-                Text(&fallback.rules.join(", ")),
-                Text(&fallback.by),
-            );
-        }
-    }
+    html.push_str("</table></div></section>");
 }
 
-fn certificate(html: &mut String, chain: &ChainFacts, now: OffsetDateTime) {
-    let leaf = chain.leaf();
+fn certificate(html: &mut String, plan: &EndpointPlan, chain: &Audited, now: OffsetDateTime) {
+    let report = &chain.report;
+    let _ = write!(html, "<tr><td>{}<td>{}", Text(plan.endpoint.name.as_str()), Text(&report.file));
+    match report.leaf() {
+        Some(leaf) => leaf_cells(html, leaf, now),
+        None => html.push_str("<td><td><td><td>"),
+    }
+    let served = if plan.certificates.serves(chain) { "yes" } else { "no" };
+    let _ = write!(html, "<td><span class='tag {0}'>{0}</span><td>{served}", report.verdict);
+}
+
+fn leaf_cells(html: &mut String, leaf: &CertificateView, now: OffsetDateTime) {
+    let left = days_left(leaf.not_after.0, now);
     let _ = write!(
         html,
-        "<tr><td>{}<td>{}<td>{}<td>{}<td class=n>",
-        Text(chain.endpoint.as_str()),
-        Text(&chain.file),
-        Text(leaf.map_or("", |leaf| &leaf.subject)),
-        Text(&leaf.map(|leaf| leaf.names.join(", ")).unwrap_or_default()),
+        "<td>{}<br><small>{}</small><td>{}<td class=n>{}<td class='n{}'>{left}",
+        Text(&leaf.subject),
+        Text(&leaf.key),
+        Text(&leaf.names.join(", ")),
+        leaf.not_after.0.date(),
+        if left < 0 { " deny" } else { "" },
     );
-    if let Some(leaf) = leaf {
-        let _ = write!(html, "{}", days_left(leaf.not_after, now));
-    }
-    let _ = write!(html, "<td class={0}>{0}<td>{1}", chain.verdict, if chain.served { "yes" } else { "no" });
-    for finding in &chain.findings {
-        let waived = finding.waived_until.as_ref().map(|day| format!(" (waived until {day})")).unwrap_or_default();
-        let _ = write!(
-            html,
-            "<tr><td><td colspan=6><span class={0}>{0}</span> <b>{1}</b>{2}: {3}; {4}",
-            finding.level,
-            Text(finding.rule),
-            Text(&waived),
-            Text(&finding.seen),
-            Text(&finding.fix),
-        );
-    }
+}
+
+/// A finding, in a row below its chain's.
+fn line(html: &mut String, finding: &Finding) {
+    let place = finding.position.map(|position| format!("certificate {position} ")).unwrap_or_default();
+    let waived = finding.waived_until.as_ref().map(|day| format!(" (waived until {day})")).unwrap_or_default();
+    let _ = write!(
+        html,
+        "<tr class=more><td colspan=8><span class='tag {0}'>{0}</span> <b>{1}</b>{2}: {place}{3}; {4}",
+        finding.level,
+        Text(finding.rule),
+        Text(&waived),
+        Text(&finding.seen),
+        Text(&finding.fix),
+    );
 }
 
 fn upstreams(html: &mut String, stats: &Stats) {
@@ -170,8 +188,8 @@ fn upstreams(html: &mut String, stats: &Stats) {
         return;
     }
     html.push_str(
-        "<h2>Upstreams</h2><table><tr><th>upstream<th>server<th class=n>open<th class=n>requests<th class=n>5xx\
-         <th class=n>failures",
+        "<section><h2>Upstreams</h2><div><table><tr><th>upstream<th>server<th class=n>open<th class=n>requests\
+         <th class=n>5xx<th class=n>failures",
     );
     for (upstream, servers) in &stats.upstreams {
         for (server, numbers) in servers {
@@ -187,15 +205,19 @@ fn upstreams(html: &mut String, stats: &Stats) {
             );
         }
     }
-    html.push_str("</table>");
+    html.push_str("</table></div></section>");
 }
 
 fn links(html: &mut String) {
-    html.push_str("<h2>More</h2><table>");
-    for route in ROUTES.iter().filter(|route| !route.path.contains('{')) {
-        let _ = write!(html, "<tr><td><a href='{0}'>{0}</a><td>{1}<td>{2}", route.path, route.content, route.about);
+    html.push_str("<section><h2>More</h2><div><table>");
+    for route in ROUTES.iter().filter(|route| route.path != "/" && !route.path.contains('{')) {
+        let _ = write!(
+            html,
+            "<tr><td><a href='{0}'>{0}</a><td>{1}<td><small>{2}</small>",
+            route.path, route.about, route.content
+        );
     }
-    html.push_str("</table></html>\n");
+    html.push_str("</table></div></section></html>\n");
 }
 
 /// Text in a page: nothing in it is markup.

@@ -1,26 +1,35 @@
 //! A gateway made by hand, for the tests of the admin port.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
 use crate::access::Access;
 use crate::access_log::AccessLog;
-use crate::admin::facts::{CertificateFacts, ChainFacts, CrlFacts, FallbackFacts, FindingFacts, TlsFacts};
 use crate::admin::state::Snapshot;
-use crate::config::Config;
+use crate::config::{AuditConfig, Config, OnUnfit, WaiverConfig};
 use crate::handler::{Connection, Context, Instance, Serving, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::metrics::EndpointMetrics;
 use crate::plan::{AdminPlan, Certificates, EndpointPlan, EndpointState, Plan};
 use crate::sampler::Sampler;
+use crate::tls::audit::decide::{Decision, decide};
+use crate::tls::audit::policy::Policy;
+use crate::tls::audit::{Subject, audit_all};
+use crate::tls::chain::Material;
+use crate::tls::client_auth::Crl;
 use crate::upstream::{Server, Upstream, UpstreamTimeouts};
 
 /// The unfit chain's file, whose name holds everything that a format might trip over.
 pub(crate) const HOSTILE_FILE: &str = "certs/\"quoted\"\\<b>.pem";
+/// The chain that is served in its place.
+pub(crate) const FIT_FILE: &str = "certs/site.pem";
+/// A rule that both break, and that is waived for the unfit one.
+pub(crate) const WAIVED: &str = "validity-too-long";
 
 struct Nothing;
 
@@ -32,12 +41,12 @@ impl Instance for Nothing {
 
 /// A TLS endpoint "internet" on a fallback, a plain "internal", and a refused, optional "spare".
 pub(crate) fn snapshot() -> Snapshot {
-    let internet = endpoint("internet", Class::Public, true);
+    let mut internet = endpoint("internet", Class::Public, true);
+    internet.certificates = certificates(&internet.endpoint);
     let internal = endpoint("internal", Class::Internal, false);
     let mut spare = endpoint("spare", Class::Public, true);
     spare.required = false;
     spare.state = EndpointState::Refused(vec!["certs/spare.pem: signed with MD5 (rule sig-md5); reissue it".into()]);
-    let tls = BTreeMap::from([(internet.endpoint.name.clone(), facts(&internet.endpoint.name))]);
     let plan = Plan {
         config: config(),
         workers: 1,
@@ -47,7 +56,7 @@ pub(crate) fn snapshot() -> Snapshot {
         endpoints: [internal, internet, spare].map(Arc::new).into(),
         upstreams: vec![Arc::new(upstream())],
     };
-    Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new(), tls }
+    Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new() }
 }
 
 /// The same with its plan changed.
@@ -99,63 +108,39 @@ fn upstream() -> Upstream {
     Upstream::new("app", servers, timeouts)
 }
 
-fn facts(endpoint: &EndpointName) -> TlsFacts {
-    let good = chain(endpoint, "certs/site.pem", true, Vec::new());
-    let unfit = chain(endpoint, HOSTILE_FILE, false, vec![finding("sig-md5", "deny", None), waived()]);
-    let by = good.file.clone();
-    TlsFacts {
-        // The good one stands twice, as a careless hand may have it.
-        chains: vec![unfit, good.clone(), good],
-        fallbacks: vec![FallbackFacts {
-            unfit: HOSTILE_FILE.into(),
-            rules: vec!["sig-md5".into()],
-            by,
-            names: vec!["www.example.com".into()],
-        }],
-        crls: vec![CrlFacts { file: "certs/clients.crl".into(), next_update: Some(OffsetDateTime::UNIX_EPOCH) }],
-    }
-}
-
-fn chain(endpoint: &EndpointName, file: &str, served: bool, findings: Vec<FindingFacts>) -> ChainFacts {
-    let leaf = CertificateFacts {
-        position: 1,
-        subject: "CN=<site>".into(),
-        issuer: "CN=ca".into(),
-        serial: "01".into(),
-        sha256: "ab".repeat(32),
-        signature_algorithm: "sha256WithRSAEncryption".into(),
-        key_type: "RSA 2048".into(),
-        not_before: OffsetDateTime::UNIX_EPOCH,
-        not_after: OffsetDateTime::UNIX_EPOCH + time::Duration::days(40_000),
-        names: vec!["www.example.com".into()],
+/// What start-up makes of an unfit chain with a fit one below it, which stands twice, as a careless hand may have it.
+fn certificates(endpoint: &Endpoint) -> Certificates {
+    let unfit = material(HOSTILE_FILE, "md5-www");
+    let waiver = WaiverConfig {
+        rule: WAIVED.into(),
+        certificate: format!("sha256:{}", unfit.certificates[0].sha256),
+        until: "9999-12-31".into(),
+        reason: "it is a fixture".into(),
     };
-    ChainFacts {
-        file: file.into(),
-        key: Some("certs/site.key".into()),
-        endpoint: endpoint.clone(),
-        verdict: findings.first().map_or("ok", |finding| finding.level),
-        certificates: vec![leaf],
-        findings,
-        leaf: Some(1),
-        served,
-    }
+    let policy = Policy::new(&AuditConfig { waivers: vec![waiver], ..AuditConfig::default() }).unwrap();
+    let subject = Subject {
+        profile: endpoint.class,
+        endpoint: Some(endpoint.name.clone()),
+        server_names: &[],
+        listen_ips: &[],
+        now: SystemTime::now(),
+    };
+    let materials = [unfit, material(FIT_FILE, "www-rsa"), material(FIT_FILE, "www-rsa")];
+    let mut audited = audit_all(&materials, &subject, &policy);
+    let Decision::Serve { candidates, fallbacks } = decide(&audited, OnUnfit::Fallback, &[]) else {
+        panic!("the fit chain covers the names")
+    };
+    // Nothing stops an authority from signing such a subject.
+    audited[0].report.certificates[0].subject = "CN=<site>".into();
+    let crls = vec![Crl { file: "certs/clients.crl".into(), next_update: Some(OffsetDateTime::UNIX_EPOCH) }];
+    Certificates { audited, candidates, fallbacks, crls }
 }
 
-fn waived() -> FindingFacts {
-    finding("key-rsa-small", "deny", Some("2027-03-01".into()))
-}
-
-fn finding(rule: &'static str, level: &'static str, waived_until: Option<String>) -> FindingFacts {
-    FindingFacts {
-        rule,
-        level,
-        file: HOSTILE_FILE.into(),
-        position: Some(1),
-        subject: Some("CN=<site>".into()),
-        sha256: Some("ab".repeat(32)),
-        seen: "signed with MD5".into(),
-        why: "no TLS 1.2 client accepts it (RFC 9155)".into(),
-        fix: "ask the CA to reissue it with SHA-256".into(),
-        waived_until,
-    }
+/// A chain and key of `certs/`, under another name.
+fn material(file: &str, name: &str) -> Material {
+    let read = |suffix: &str| {
+        let path = format!("{}/certs/{name}.{suffix}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+    };
+    Material::from_pem(Path::new(file), &read("pem"), Some((Path::new("certs/site.key"), &read("key"))))
 }

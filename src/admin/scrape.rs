@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use crate::admin::exposition::{Durations, Exposition, Format};
-use crate::admin::facts::TlsFacts;
 use crate::admin::state::{Lifecycle, Reloads, Snapshot, State, is_up};
 use crate::admin::version;
 use crate::metrics::process::Process;
@@ -16,7 +15,7 @@ use crate::metrics::table::{self, Metric};
 use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, Histogram, ServerCounters, ServerMetrics};
 use crate::metrics::{HandshakeFailure, Rejection, RequestRefusal, UpstreamFailure};
 use crate::metrics::{handshake_of, level, merged, request_of, sum};
-use crate::plan::EndpointPlan;
+use crate::plan::{Certificates, EndpointPlan};
 
 /// The label value of what found no place of its own in a tally.
 const OTHER: &str = "other";
@@ -60,7 +59,7 @@ fn connections(out: &mut Exposition, running: &Snapshot) {
 }
 
 fn handshakes(out: &mut Exposition, running: &Snapshot) {
-    let tls = || running.plan.endpoints.iter().filter(|plan| plan.endpoint.tls);
+    let tls = || with_tls(running);
     let mut family = out.family(&table::TLS_HANDSHAKES);
     for plan in tls() {
         for (key, n) in merged(plan.context.metrics.slots().flat_map(|slot| slot.handshakes.iter())) {
@@ -80,38 +79,39 @@ fn handshakes(out: &mut Exposition, running: &Snapshot) {
 /// A file may be listed twice on an endpoint, but a series may not: what is about one file is brought together.
 fn certificates(out: &mut Exposition, running: &Snapshot) {
     let mut family = out.family(&table::CERTIFICATE_NOT_AFTER);
-    for (endpoint, facts) in &running.tls {
-        let ends = facts.chains.iter().filter_map(|chain| Some((chain.file.as_str(), chain.leaf()?.not_after)));
+    for plan in with_tls(running) {
+        let ends =
+            plan.certificates.reports().filter_map(|chain| Some((chain.file.as_str(), chain.leaf()?.not_after.0)));
         for (file, end) in ends.collect::<BTreeMap<_, _>>() {
-            family.sample(&[endpoint.as_str(), file], end.unix_timestamp());
+            family.sample(&[name(plan), file], end.unix_timestamp());
         }
     }
     let mut family = out.family(&table::CERTIFICATE_AUDIT_FINDINGS);
-    for (endpoint, facts) in &running.tls {
-        for ((file, rule, level), n) in open_findings(facts) {
-            family.sample(&[endpoint.as_str(), file, rule, level], n);
+    for plan in with_tls(running) {
+        for ((file, rule, level), n) in open_findings(&plan.certificates) {
+            family.sample(&[name(plan), file, rule, level], n);
         }
     }
     let mut family = out.family(&table::CERTIFICATE_FALLBACK_ACTIVE);
-    for (endpoint, facts) in &running.tls {
-        family.sample(&[endpoint.as_str()], u8::from(!facts.fallbacks.is_empty()));
+    for plan in with_tls(running) {
+        family.sample(&[name(plan)], u8::from(!plan.certificates.fallbacks.is_empty()));
     }
     let mut family = out.family(&table::CRL_NEXT_UPDATE);
-    for (endpoint, facts) in &running.tls {
-        let updates = facts.crls.iter().filter_map(|crl| Some((crl.file.as_str(), crl.next_update?)));
+    for plan in with_tls(running) {
+        let updates = plan.certificates.crls.iter().filter_map(|crl| Some((crl.file.as_str(), crl.next_update?)));
         for (file, update) in updates.collect::<BTreeMap<_, _>>() {
-            family.sample(&[endpoint.as_str(), file], update.unix_timestamp());
+            family.sample(&[name(plan), file], update.unix_timestamp());
         }
     }
 }
 
 /// How many findings that are not waived there are, by chain file, rule and level.
-fn open_findings(facts: &TlsFacts) -> BTreeMap<(&str, &str, &str), u64> {
+fn open_findings(certificates: &Certificates) -> BTreeMap<(&str, &str, &str), u64> {
     let mut counts = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for chain in facts.chains.iter().filter(|chain| seen.insert((&chain.file, &chain.key))) {
-        for finding in chain.findings.iter().filter(|finding| finding.waived_until.is_none()) {
-            *counts.entry((chain.file.as_str(), finding.rule, finding.level)).or_default() += 1;
+    for chain in certificates.reports().filter(|chain| seen.insert((&chain.file, &chain.key))) {
+        for finding in chain.findings.iter().filter(|finding| finding.counts()) {
+            *counts.entry((chain.file.as_str(), finding.rule, finding.level.as_str())).or_default() += 1;
         }
     }
     counts
@@ -209,6 +209,10 @@ fn costs(out: &mut Exposition, process: &Process) {
 }
 
 type Plans<'a> = &'a Arc<EndpointPlan>;
+
+fn with_tls(running: &Snapshot) -> impl Iterator<Item = Plans<'_>> {
+    running.plan.endpoints.iter().filter(|plan| plan.endpoint.tls)
+}
 
 fn name(plan: &EndpointPlan) -> &str {
     plan.endpoint.name.as_str()

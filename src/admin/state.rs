@@ -10,7 +10,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::admin::facts::TlsFacts;
 use crate::identity::EndpointName;
 use crate::plan::{EndpointPlan, EndpointState, Plan};
 
@@ -21,14 +20,12 @@ pub struct State {
     begun: Instant,
 }
 
-/// The plan that runs and what its audit found; swapped whole.
+/// The plan that runs, with what its audit found; swapped whole.
 pub struct Snapshot {
     /// The plan.
     pub plan: Arc<Plan>,
     /// Where each open endpoint listens, with the real port where 0 was written.
     pub addresses: BTreeMap<EndpointName, Vec<SocketAddr>>,
-    /// The chains of every TLS endpoint, by the endpoint's name.
-    pub tls: BTreeMap<EndpointName, TlsFacts>,
 }
 
 impl Snapshot {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::admin::fixture::{HOSTILE_FILE, running_with, snapshot};
+use crate::admin::fixture::{FIT_FILE, HOSTILE_FILE, WAIVED, running_with, snapshot};
 use crate::admin::routes::ROUTES;
 use crate::admin::state::{Lifecycle, Snapshot, State};
-use crate::admin::{CONNECTIONS, HEAD, REQUEST, bind, start};
+use crate::admin::{Limits, bind, start_within};
 use crate::drain::Drain;
 use crate::identity::{Group, TlsVersion};
 use crate::metrics::{BUCKETS, Counter, EndpointCounters, Histogram, Kind, METRICS, Method, ServerCounters};
@@ -45,10 +45,14 @@ impl Got {
 
 impl Port {
     fn open(running: Snapshot) -> Self {
+        Self::open_within(Limits::default(), running)
+    }
+
+    fn open_within(limits: Limits, running: Snapshot) -> Self {
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, state, stop) = (listener.local_addr().unwrap(), State::new(running), Drain::new());
         state.set_lifecycle(Lifecycle::Serving);
-        let thread = Some(start(listener, state.clone(), stop.clone()).unwrap());
+        let thread = Some(start_within(limits, listener, state.clone(), stop.clone()).unwrap());
         Self { address, state, stop, thread }
     }
 
@@ -190,8 +194,10 @@ fn the_views_show_chains_findings_and_the_fallback() {
     assert_eq!(keys, ["certificates", "endpoint", "file", "findings", "key", "verdict"]);
     let keys: Vec<_> = chain["findings"][0].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["file", "fix", "level", "position", "rule", "seen", "sha256", "subject", "waived_until", "why"]);
-    assert_eq!(chain["certificates"][0]["not_before"], "1970-01-01T00:00:00Z");
-    assert_eq!(audit["fallbacks"][0]["endpoint"], "internet");
+    assert_eq!(chain["certificates"][0]["not_after"], "9999-12-31T23:59:59Z");
+    assert_eq!((&chain["findings"][0]["rule"], &audit["profile"]), (&"sig-md5".into(), &Value::Null));
+    let fallback = &audit["fallbacks"][0];
+    assert_eq!((&fallback["endpoint"], &fallback["by"]), (&"internet".into(), &FIT_FILE.into()));
 
     let certificates = port.get("/certificates").json();
     let of = |n: usize| &certificates["certificates"][n];
@@ -200,6 +206,7 @@ fn the_views_show_chains_findings_and_the_fallback() {
 
     let endpoint = port.get("/endpoints/internet").json();
     assert_eq!(endpoint["fallback_active"], true);
+    assert_eq!(endpoint["served"], serde_json::json!([FIT_FILE, FIT_FILE]));
     assert_eq!(endpoint["chains"].as_array().unwrap().len(), 3);
     assert_eq!(port.get("/endpoints").json()["endpoints"][2]["state"], "refused");
 }
@@ -337,7 +344,7 @@ fn alerts_find_a_zero_before_the_first_failure_and_no_waived_finding() {
         "portcullis_endpoint_info{endpoint=\"internet\",class=\"public\",tls=\"true\"} 1".into(),
         "portcullis_certificate_fallback_active{endpoint=\"internet\"} 1".into(),
         "portcullis_certificate_not_after_timestamp_seconds{endpoint=\"internet\",certificate=\"certs/site.pem\"} \
-         3456000000"
+         253402300799"
             .into(),
         "portcullis_certificate_audit_findings{endpoint=\"internet\",certificate=\"certs/\\\"quoted\\\"\\\\<b>.pem\",\
          rule=\"sig-md5\",severity=\"deny\"} 1"
@@ -348,7 +355,8 @@ fn alerts_find_a_zero_before_the_first_failure_and_no_waived_finding() {
     ] {
         assert!(text.contains(&format!("\n{line}\n")), "{line}\n{text}");
     }
-    assert!(!text.contains("key-rsa-small"));
+    let waived = |file: &str| format!("certificate=\"{file}\",rule=\"{WAIVED}\"");
+    assert!(text.contains(&waived(FIT_FILE)) && !text.contains(&waived("certs/\\\"quoted\\\"\\\\<b>.pem")));
     assert!(!text.contains("tls_handshake_failures_total{endpoint=\"internal\""), "a plain endpoint has no handshakes");
 }
 
@@ -370,9 +378,10 @@ fn a_connection_is_kept_for_the_next_request() {
 
 #[test]
 fn a_head_that_does_not_come_frees_its_place_in_time() {
-    let port = Port::open(snapshot());
+    let limits = Limits { head: Duration::from_millis(100), ..Limits::default() };
+    let port = Port::open_within(limits, snapshot());
     let began = Instant::now();
-    let stalled: Vec<TcpStream> = (0..CONNECTIONS)
+    let stalled: Vec<TcpStream> = (0..limits.connections)
         .map(|_| {
             let mut socket = port.connect();
             socket.write_all(b"GET /stats HT").unwrap();
@@ -380,15 +389,16 @@ fn a_head_that_does_not_come_frees_its_place_in_time() {
         })
         .collect();
     assert_eq!(port.get("/healthz").status, 200, "one more waits until a place is free");
-    assert!(began.elapsed() < HEAD * 2, "{:?}", began.elapsed());
+    assert!(began.elapsed() < limits.request, "{:?}", began.elapsed());
     drop(stalled);
 }
 
 #[test]
 fn a_client_that_takes_no_answer_is_cut_off_in_time() {
-    let port = Port::open(snapshot());
+    let limits = Limits { request: Duration::from_millis(100), ..Limits::default() };
+    let port = Port::open_within(limits, snapshot());
     let mut socket = port.connect();
-    socket.set_write_timeout(Some(REQUEST * 2)).unwrap();
+    socket.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
     // Asks and asks until the answers fill every buffer, and then for as long as it is let.
     let requests = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
     let error = loop {

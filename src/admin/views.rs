@@ -1,12 +1,12 @@
 //! The views: what each path of the admin port answers, as JSON. `routes` lists them.
 
 use hyper::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::admin::answer::Answer;
 use crate::admin::exposition::Format;
-use crate::admin::facts::{ChainFacts, TlsFacts};
 use crate::admin::redact::redact;
 use crate::admin::routes::Asked;
 use crate::admin::scrape::scrape;
@@ -15,6 +15,9 @@ use crate::admin::stats::Stats;
 use crate::admin::version as build;
 use crate::metrics::level;
 use crate::plan::EndpointPlan;
+use crate::tls::audit::Audited;
+use crate::tls::audit::finding::ChainReport;
+use crate::tls::audit::report::Report;
 
 pub(crate) fn healthz(_: &Asked<'_>) -> Answer {
     Answer::json(StatusCode::OK, &json!({ "healthy": true }))
@@ -61,9 +64,9 @@ pub(crate) fn endpoint(asked: &Asked<'_>) -> Answer {
         "body": timeouts.body.as_secs_f64(),
         "idle": timeouts.idle.as_secs_f64(),
     });
-    if let Some(facts) = asked.running.tls.get(&plan.endpoint.name) {
-        body["chains"] = json!(facts.chains);
-        body["fallbacks"] = json!(facts.fallbacks);
+    if plan.endpoint.tls {
+        body["chains"] = json!(plan.certificates.reports().collect::<Vec<_>>());
+        body["fallbacks"] = json!(plan.certificates.fallbacks);
     }
     body["stats"] = json!(numbers(asked).endpoints.get(&plan.endpoint.name));
     Answer::json(StatusCode::OK, &body)
@@ -71,14 +74,22 @@ pub(crate) fn endpoint(asked: &Asked<'_>) -> Answer {
 
 pub(crate) fn certificates(asked: &Asked<'_>) -> Answer {
     let now = OffsetDateTime::now_utc();
-    let chains: Vec<_> = chains(asked.running).map(|chain| certificate(chain, now)).collect();
+    let chains: Vec<_> = chains(asked.running).map(|(plan, chain)| certificate(plan, chain, now)).collect();
     Answer::json(StatusCode::OK, &json!({ "certificates": chains, "fallbacks": fallbacks(asked.running) }))
 }
 
-/// The same shape as `portcullis audit --format json`, with the fallbacks besides.
 pub(crate) fn audit(asked: &Asked<'_>) -> Answer {
-    let chains: Vec<_> = chains(asked.running).collect();
-    Answer::json(StatusCode::OK, &json!({ "chains": chains, "fallbacks": fallbacks(asked.running) }))
+    // Each endpoint's class is the profile of its chains, so there is none of the whole.
+    let report = Report { profile: None, chains: chains(asked.running).map(|(_, chain)| &chain.report).collect() };
+    Answer::json(StatusCode::OK, &AuditView { report, fallbacks: fallbacks(asked.running) })
+}
+
+/// The same object as that of `portcullis audit --format json`, with the fallbacks besides.
+#[derive(Serialize)]
+struct AuditView<'a> {
+    #[serde(flatten)]
+    report: Report<'a>,
+    fallbacks: Vec<Value>,
 }
 
 pub(crate) fn config(asked: &Asked<'_>) -> Answer {
@@ -104,9 +115,10 @@ pub(crate) fn numbers(asked: &Asked<'_>) -> Stats {
     Stats::gather(&admin.state, asked.running, &admin.rates, admin.process.read())
 }
 
-/// Every chain of every endpoint.
-pub(crate) fn chains(running: &Snapshot) -> impl Iterator<Item = &ChainFacts> {
-    running.tls.values().flat_map(|facts| &facts.chains)
+/// Every chain of every endpoint, refused ones too.
+pub(crate) fn chains(running: &Snapshot) -> impl Iterator<Item = (&EndpointPlan, &Audited)> {
+    let all = running.plan.endpoints.iter();
+    all.flat_map(|plan| plan.certificates.audited.iter().map(move |chain| (&**plan, chain)))
 }
 
 /// Whole days until a certificate ends; negative once it has.
@@ -115,7 +127,6 @@ pub(crate) fn days_left(not_after: OffsetDateTime, now: OffsetDateTime) -> i64 {
 }
 
 fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Value {
-    let facts = running.tls.get(&plan.endpoint.name);
     json!({
         "name": plan.endpoint.name,
         "class": plan.endpoint.class,
@@ -129,39 +140,43 @@ fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Val
         "up": is_up(plan, lifecycle),
         "max_connections": plan.max_connections,
         "connections_active": level(plan.context.metrics.sum(|c| c.active.get())),
-        "served": facts.map(served),
-        "fallback_active": facts.is_some_and(|facts| !facts.fallbacks.is_empty()),
+        "served": plan.endpoint.tls.then(|| served(plan)),
+        "fallback_active": !plan.certificates.fallbacks.is_empty(),
     })
 }
 
 /// The files of the chains that are served.
-fn served(facts: &TlsFacts) -> Vec<&str> {
-    facts.chains.iter().filter(|chain| chain.served).map(|chain| chain.file.as_str()).collect()
+fn served(plan: &EndpointPlan) -> Vec<&str> {
+    let served = plan.certificates.audited.iter().filter(|chain| plan.certificates.serves(chain));
+    served.map(|chain| chain.report.file.as_str()).collect()
 }
 
-fn certificate(chain: &ChainFacts, now: OffsetDateTime) -> Value {
+fn certificate(plan: &EndpointPlan, chain: &Audited, now: OffsetDateTime) -> Value {
+    let ChainReport { file, key, verdict, findings, .. } = &chain.report;
     let mut body = json!({
-        "endpoint": chain.endpoint,
-        "file": chain.file,
-        "key": chain.key,
-        "served": chain.served,
-        "verdict": chain.verdict,
-        "findings": chain.findings.len(),
+        "endpoint": plan.endpoint.name,
+        "file": file,
+        "key": key,
+        "served": plan.certificates.serves(chain),
+        "verdict": verdict,
+        "findings": findings.len(),
         "leaf": null,
     });
-    if let Some(leaf) = chain.leaf() {
+    if let Some(leaf) = chain.report.leaf() {
         body["leaf"] = json!(leaf);
-        body["leaf"]["days_left"] = days_left(leaf.not_after, now).into();
+        body["leaf"]["days_left"] = days_left(leaf.not_after.0, now).into();
     }
     body
 }
 
 fn fallbacks(running: &Snapshot) -> Vec<Value> {
-    let all = running.tls.iter().flat_map(|(endpoint, facts)| facts.fallbacks.iter().map(move |f| (endpoint, f)));
-    let with_endpoint = |(endpoint, fallback)| {
-        let mut body = json!(fallback);
-        body["endpoint"] = json!(endpoint);
-        body
+    let of = |plan: &EndpointPlan| {
+        let with_endpoint = |fallback| {
+            let mut body = json!(fallback);
+            body["endpoint"] = json!(plan.endpoint.name);
+            body
+        };
+        plan.certificates.fallbacks.iter().map(with_endpoint).collect::<Vec<_>>()
     };
-    all.map(with_endpoint).collect()
+    running.plan.endpoints.iter().flat_map(|plan| of(plan)).collect()
 }

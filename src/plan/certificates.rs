@@ -18,7 +18,7 @@ use crate::tls::audit::decide::{Decision, decide};
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{self, audit_all};
 use crate::tls::chain::{self, Material};
-use crate::tls::client_auth::ClientAuth;
+use crate::tls::client_auth::{ClientAuth, Crl};
 use crate::tls::server_config::{Offer, Terms, server_config};
 
 /// Whose TLS is planned.
@@ -43,6 +43,7 @@ pub(super) enum Outcome {
 pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outcome> {
     let alpn = alpn(&subject, problems);
     let client_auth = client_auth(&subject, problems);
+    let crls: Vec<Crl> = client_auth.iter().flatten().flat_map(ClientAuth::crls).cloned().collect();
     let materials = materials(&subject, problems)?;
     let config = subject.config;
     let judged = audit::Subject {
@@ -56,7 +57,7 @@ pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outc
     let (candidates, fallbacks) = match decide(&audited, config.on_unfit, &config.server_names) {
         Decision::Serve { candidates, fallbacks } => (candidates, fallbacks),
         Decision::Refuse { reasons } => {
-            return Some(Outcome::Refuse(reasons, Certificates { audited, ..Certificates::default() }));
+            return Some(Outcome::Refuse(reasons, Certificates { audited, crls, ..Certificates::default() }));
         }
     };
     let terms = Terms { min_version: config.min_version, alpn: alpn.clone(), client_auth: client_auth? };
@@ -64,7 +65,7 @@ pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outc
     let made = server_config(&candidates, terms, subject.metrics).map_err(|e| e.to_string());
     let acceptor = TlsAcceptor::from(Arc::new(problems.take(&path, made)?));
     let terms = TlsTerms { acceptor, offer: Offer::new(config.min_version), alpn };
-    Some(Outcome::Serve(Box::new(terms), Certificates { audited, candidates, fallbacks }))
+    Some(Outcome::Serve(Box::new(terms), Certificates { audited, candidates, fallbacks, crls }))
 }
 
 fn materials(subject: &Subject<'_>, problems: &mut Problems) -> Option<Vec<Material>> {

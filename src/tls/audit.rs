@@ -302,6 +302,7 @@ fn judge(material: &Material, subject: &Subject<'_>, policy: &Policy, uncovered:
         verdict: Verdict::of(&findings),
         certificates: material.certificates.iter().map(Into::into).collect(),
         findings,
+        leaf: view.as_ref().map(|view| view.leaf().position),
     };
     let servable = view.as_ref().and_then(|view| issuance::issue(view, signing.key, report.verdict));
     let out_of_time = view.as_ref().is_some_and(|view| view.members().any(|certificate| !certificate.is_valid_at(now)));

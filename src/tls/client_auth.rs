@@ -13,7 +13,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use time::OffsetDateTime;
+use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
 use super::server_config::provider;
 use crate::config::{ClientAuthConfig, ClientAuthMode};
@@ -23,6 +24,16 @@ use crate::config::{ClientAuthConfig, ClientAuthMode};
 pub struct ClientAuth {
     verifier: Arc<dyn ClientCertVerifier>,
     allow: Vec<Allowed>,
+    crls: Vec<Crl>,
+}
+
+/// A file of revocation lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crl {
+    /// The file.
+    pub file: String,
+    /// When the first of its lists becomes stale; from then on clients are refused. `None` where none says.
+    pub next_update: Option<OffsetDateTime>,
 }
 
 impl ClientAuth {
@@ -38,18 +49,24 @@ impl ClientAuth {
             .filter_map(|entry| Allowed::parse(entry).map_err(|why| faults.push(("allow", why))).ok());
         let allow: Vec<_> = allow.collect();
         let roots = roots(&directory.join(&config.ca)).map_err(|why| faults.push(("ca", why))).ok();
-        let crls = crls(config, directory).map_err(|why| faults.push(("crl", why))).ok();
-        let (Some(roots), Some(crls), true) = (roots, crls, faults.is_empty()) else { return Err(faults) };
+        let revoked = crls(config, directory).map_err(|why| faults.push(("crl", why))).ok();
+        let (Some(roots), Some((crls, lists)), true) = (roots, revoked, faults.is_empty()) else { return Err(faults) };
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-        if !crls.is_empty() {
+        if !lists.is_empty() {
             // A list that has run out says nothing of what was revoked since (RFC 5280, section 6.3.3).
-            builder = builder.with_crls(crls).enforce_revocation_expiration();
+            builder = builder.with_crls(lists).enforce_revocation_expiration();
         }
         if config.mode == ClientAuthMode::Optional {
             builder = builder.allow_unauthenticated();
         }
         let verifier = builder.build().map_err(|e| vec![("ca", e.to_string())])?;
-        Ok(Self { verifier, allow })
+        Ok(Self { verifier, allow, crls })
+    }
+
+    /// The files of revocation lists, in the order in which they are named.
+    #[must_use]
+    pub fn crls(&self) -> &[Crl] {
+        &self.crls
     }
 
     /// The verifier that rustls asks.
@@ -68,12 +85,26 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn crls(config: &ClientAuthConfig, directory: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    let mut all = Vec::new();
+/// The files, and every list in them.
+fn crls(
+    config: &ClientAuthConfig,
+    directory: &Path,
+) -> Result<(Vec<Crl>, Vec<CertificateRevocationListDer<'static>>), String> {
+    let (mut files, mut all) = (Vec::new(), Vec::new());
     for path in &config.crl {
-        all.extend(read_all(&directory.join(path), "X509 CRL")?);
+        let path = directory.join(path);
+        let lists: Vec<CertificateRevocationListDer<'static>> = read_all(&path, "X509 CRL")?;
+        let next_update = lists.iter().filter_map(|list| next_update(list)).min();
+        files.push(Crl { file: path.display().to_string(), next_update });
+        all.extend(lists);
     }
-    Ok(all)
+    Ok((files, all))
+}
+
+/// When a list becomes stale (RFC 5280, section 5.1.2.5). What cannot be parsed here is refused by webpki, in words.
+fn next_update(list: &[u8]) -> Option<OffsetDateTime> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    list.next_update().map(|time| time.to_datetime())
 }
 
 /// Every block of one kind in a PEM file; none is an error, since a file was named for what it should hold.
@@ -222,6 +253,7 @@ impl ClientCertVerifier for Verifier {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 mod tests {
     use super::*;
 
@@ -241,5 +273,20 @@ mod tests {
         for bad in ["ops", "ip:1.2.3.4", "cn:"] {
             assert!(Allowed::parse(bad).is_err(), "{bad} was accepted");
         }
+    }
+
+    #[test]
+    fn a_revocation_list_tells_when_it_becomes_stale() {
+        let list = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/clients.crl");
+        let config = ClientAuthConfig {
+            mode: ClientAuthMode::Required,
+            ca: concat!(env!("CARGO_MANIFEST_DIR"), "/certs/clients-ca.pem").into(),
+            crl: vec![list.into()],
+            allow: Vec::new(),
+        };
+        let auth = ClientAuth::read(&config, Path::new("")).unwrap();
+        let [crl] = auth.crls() else { panic!("one file was named") };
+        assert_eq!(crl.file, list);
+        assert!(crl.next_update.unwrap() > OffsetDateTime::now_utc());
     }
 }

@@ -59,7 +59,7 @@ fn an_md5_leaf_and_an_md5_intermediate_are_refused_and_an_md5_root_is_accepted()
     let gateway = Gateway::start(&config(&ends));
     for (end, position, file, subject) in [
         ("leaf", "1 of 2", "md5.pem", "CN=localhost"),
-        ("intermediate", "2 of 2", "md5-intermediate.pem", "CN=Portcullis Test MD5 CA"),
+        ("intermediate", "2 of 2", "md5-intermediate.pem", "CN=Portcullis Test MD5 Issuing CA"),
     ] {
         let (view, reasons) = view(&gateway, end);
         assert_eq!((view["state"].as_str(), view["up"].as_bool()), (Some("refused"), Some(false)), "{view}");
@@ -148,11 +148,11 @@ fn a_gateway_whose_every_endpoint_is_refused_does_not_start_and_says_why() {
     let said = does_not_start(&config(&[endpoint("a", &["md5"], ""), endpoint("b", &["md5-intermediate"], "")]));
     let wanted = [
         format!(
-            "endpoint \"a\": {}, certificate 1 of 2 (CN=localhost): is signed with md5WithRSAEncryption",
+            "endpoint \"a\" is refused: {}, certificate 1 of 2 (CN=localhost): signed with MD5 (md5WithRSAEncryption)",
             cert("md5.pem")
         ),
         format!(
-            "endpoint \"b\": {}, certificate 2 of 2 (CN=Portcullis Test MD5 CA): is signed with",
+            "endpoint \"b\" is refused: {}, certificate 2 of 2 (CN=Portcullis Test MD5 Issuing CA): signed with MD5",
             cert("md5-intermediate.pem")
         ),
         "(rule sig-md5); ask the CA to reissue it with SHA-256".to_owned(),

@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use crate::support::peers::free_address;
-use crate::support::{Folder, Gateway, portcullis, run, stderr};
+use crate::support::{Folder, Gateway, portcullis, run, stderr, stdout};
 
 /// What `run` says of a configuration, the folder's name taken out; it must end with status 1.
 fn refused(config: &str) -> String {
@@ -12,7 +12,7 @@ fn refused(config: &str) -> String {
     let path = folder.write("gateway.toml", config);
     let output = run(&["run", "--config", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(output.stdout.is_empty());
+    assert_eq!(stdout(&output), "");
     stderr(&output).replace(&format!("{}/", folder.path().display()), "")
 }
 
@@ -69,8 +69,8 @@ fn every_value_that_makes_no_sense_is_listed_with_its_place() {
 
 #[test]
 fn a_handler_that_does_not_exist_is_named_with_the_nearest_that_does() {
-    let said = refused(&right(free_address()).replace("handler = \"site\"", "handler = \"sight\""));
-    assert!(said.contains("gateway.toml:3:11: endpoints.front.handler: no handler is called \"sight\"; "), "{said}");
+    let said = refused(&right(free_address()).replace("handler = \"site\"", "handler = \"sitee\""));
+    assert!(said.contains("gateway.toml:3:11: endpoints.front.handler: no handler is called \"sitee\"; "), "{said}");
     assert!(said.contains("did you mean \"site\"?"), "{said}");
 }
 

@@ -93,7 +93,7 @@ fn a_trusted_peers_header_says_who_the_client_is() {
         let head = heads.recv().unwrap();
         assert!(head.contains(expected), "{header:?}: {head}");
     }
-    assert!(gateway.wait_for_access(" 200 ").contains(" front 192.0.2.7:5555 "));
+    assert!(gateway.wait_for_access(" front 192.0.2.7:5555 ").contains(" 200 "));
 }
 
 #[test]

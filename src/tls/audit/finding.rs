@@ -137,6 +137,17 @@ pub struct ChainReport {
     pub certificates: Vec<CertificateView>,
     /// What was found, worst first.
     pub findings: Vec<Finding>,
+    /// The leaf's position in the file, from 1; `None` where no certificate could be read.
+    #[serde(skip)]
+    pub leaf: Option<usize>,
+}
+
+impl ChainReport {
+    /// The certificate that speaks for the server.
+    #[must_use]
+    pub fn leaf(&self) -> Option<&CertificateView> {
+        self.certificates.iter().find(|certificate| Some(certificate.position) == self.leaf)
+    }
 }
 
 /// A certificate, for people and machines to read.
@@ -156,10 +167,10 @@ pub struct CertificateView {
     pub signature_algorithm: String,
     /// Its key, such as "RSA 2048".
     pub key: String,
-    /// When it becomes valid (RFC 3339).
-    pub not_before: String,
-    /// When it ends (RFC 3339).
-    pub not_after: String,
+    /// When it becomes valid.
+    pub not_before: Moment,
+    /// The last second that it is valid in.
+    pub not_after: Moment,
     /// The names and addresses to connect to it by.
     pub names: Vec<String>,
 }
@@ -174,10 +185,26 @@ impl From<&Certificate> for CertificateView {
             sha256: certificate.sha256.clone(),
             signature_algorithm: certificate.signature.to_string(),
             key: certificate.key.to_string(),
-            not_before: rfc3339(certificate.not_before),
-            not_after: rfc3339(certificate.not_after),
+            not_before: Moment(certificate.not_before),
+            not_after: Moment(certificate.not_after),
             names: certificate.names(),
         }
+    }
+}
+
+/// A moment, shown as RFC 3339 writes it, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(pub OffsetDateTime);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&rfc3339(self.0))
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

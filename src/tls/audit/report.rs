@@ -76,13 +76,12 @@ fn table_of(text: &mut String, chain: &ChainReport, colour: bool, details: bool)
 
 /// A certificate's cells: position, subject, key, signature, last day.
 fn row(certificate: &super::finding::CertificateView) -> [String; 5] {
-    let day = certificate.not_after.get(..10).unwrap_or(&certificate.not_after);
     [
         certificate.position.to_string(),
         certificate.subject.clone(),
         certificate.key.clone(),
         certificate.signature_algorithm.clone(),
-        format!("until {day}"),
+        format!("until {}", certificate.not_after.0.date()),
     ]
 }
 

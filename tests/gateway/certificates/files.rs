@@ -17,8 +17,8 @@ const CASES: &[(&str, &str, &str, &str, &str)] = &[
     ("pkcs12", "localhost.p12", "localhost.key", "pem-no-cert", "openssl pkcs12"),
     ("request", "localhost.csr", "localhost.key", "pem-no-cert", "request"),
     ("swapped", "localhost.key", "localhost.pem", "pem-no-cert", "key"),
-    ("glued", "glued.pem", "localhost.key", "pem-malformed", "newline"),
-    ("cut", "no-end.pem", "localhost.key", "pem-malformed", "END"),
+    ("glued", "glued.pem", "localhost.key", "pem-malformed", "glued to the END line"),
+    ("cut", "no-end.pem", "localhost.key", "pem-malformed", "no END line"),
     ("mark", "bom.pem", "localhost.key", "pem-no-cert", "byte order mark"),
     ("no-key", "localhost.pem", "missing.key", "key-unusable", "missing.key"),
     ("empty-key", "localhost.pem", "empty.pem", "key-unusable", "empty.pem"),
@@ -72,7 +72,7 @@ fn check_lists_every_unusable_file_and_fails() {
     for (name, _, _, rule, _) in CASES {
         let told = said
             .lines()
-            .any(|line| line.contains(&format!("endpoint \"{name}\"")) && line.contains(&format!("(rule {rule})")));
+            .any(|line| line.starts_with(&format!("endpoint \"{name}\"")) && line.contains(&format!("(rule {rule})")));
         assert!(told, "{name}, {rule}:\n{said}");
     }
 }

@@ -27,7 +27,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("key-dsa.pem", "key-unsupported deny deny 1"),
     ("key-ed25519.pem", "key-not-web warn info 1"),
     ("key-ed448.pem", "key-unsupported deny deny 1"),
-    ("key-explicit.pem", ""),
+    ("key-explicit.pem", "key-unsupported deny deny 1"),
     ("key-p521.pem", "key-not-web warn info 1"),
     ("key-pss.pem", "key-unsupported deny deny 1"),
     ("key-secp256k1.pem", "key-unsupported deny deny 1"),

@@ -1,12 +1,14 @@
 //! Upstreams that refuse, hang or break off: what the client gets says so, and is never taken for the whole.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
 
-use crate::support::client::{ask, connect, exchange, parse, read_to_end};
+use crate::support::client::{End, ask, connect, exchange, parse, read_to_end, reset};
 use crate::support::peers::free_address;
 use crate::support::upstream::{Upstream, read_request};
-use crate::support::{Gateway, http_proxy};
+use crate::support::{Gateway, PATIENCE, http_proxy};
 
 const SHORT: &str =
     "[upstreams.app.timeouts]\nconnect = \"300ms\"\nresponse = \"300ms\"\nbody = \"300ms\"\nidle = \"60s\"";
@@ -141,14 +143,14 @@ fn a_body_that_ends_with_the_upstreams_connection_is_passed_on_whole() {
 
 #[test]
 fn a_client_that_leaves_within_its_body_makes_the_upstreams_request_incomplete() {
-    let (told, ended) = std::sync::mpsc::sync_channel(10);
+    let (told, ended) = sync_channel(10);
     let upstream = Upstream::start(move |mut stream| told.send(read_to_end(&mut stream).0).unwrap());
     let gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
     for framing in ["Content-Length: 100\r\n\r\nsome", "Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"] {
         let mut stream = connect(gateway.address("front"));
         write!(stream, "POST / HTTP/1.1\r\nHost: a\r\n{framing}").unwrap();
         drop(stream);
-        let got = ended.recv_timeout(crate::support::PATIENCE).unwrap();
+        let got = ended.recv_timeout(PATIENCE).unwrap();
         let got = String::from_utf8_lossy(&got);
         let body = got.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         assert!(body.len() < 100 && !body.contains("0\r\n\r\n"), "{got}");
@@ -156,9 +158,9 @@ fn a_client_that_leaves_within_its_body_makes_the_upstreams_request_incomplete()
 }
 
 #[test]
-fn a_client_that_leaves_makes_the_gateway_leave_the_upstream() {
-    let (told, ended) = std::sync::mpsc::sync_channel(1);
-    let (arrived, asked) = std::sync::mpsc::sync_channel(1);
+fn a_client_that_resets_makes_the_gateway_leave_the_upstream() {
+    let (told, ended) = sync_channel(1);
+    let (arrived, asked) = sync_channel(1);
     let upstream = Upstream::start(move |mut stream| {
         read_request(&mut stream);
         arrived.send(()).unwrap();
@@ -167,7 +169,28 @@ fn a_client_that_leaves_makes_the_gateway_leave_the_upstream() {
     let gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
     let mut stream = connect(gateway.address("front"));
     stream.write_all(GET.as_bytes()).unwrap();
-    asked.recv_timeout(crate::support::PATIENCE).unwrap();
-    drop(stream);
-    ended.recv_timeout(crate::support::PATIENCE).expect("the gateway closes its connection to the upstream");
+    asked.recv_timeout(PATIENCE).unwrap();
+    reset(stream);
+    ended.recv_timeout(PATIENCE).expect("the gateway closes its connection to the upstream");
+}
+
+#[test]
+fn a_client_that_has_said_all_it_has_to_say_still_gets_its_answer() {
+    let (arrived, asked) = sync_channel(1);
+    let (go, may_go) = sync_channel(1);
+    let may_go = Mutex::new(may_go);
+    let upstream = Upstream::start(move |mut stream| {
+        read_request(&mut stream);
+        arrived.send(()).unwrap();
+        may_go.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    });
+    let gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
+    let mut stream = connect(gateway.address("front"));
+    stream.write_all(GET.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    asked.recv_timeout(PATIENCE).unwrap();
+    go.send(()).unwrap();
+    let (bytes, end) = read_to_end(&mut stream);
+    assert!(bytes.ends_with(b"\r\n\r\nok") && end == End::Closed, "{}", String::from_utf8_lossy(&bytes));
 }

@@ -142,7 +142,7 @@ fn what_http_2_forbids_is_refused_before_the_upstream_sees_it() {
         ("an authority with a path", instead(":authority", "a/b")),
         ("an authority with user information", instead(":authority", "u@a")),
         ("a value with a line break", with(&[("x-a", "1\r\nx-b: 2")])),
-        ("a value with a NUL", with(&[("x-a", "1\02")])),
+        ("a value with a NUL", with(&[("x-a", "1\0x")])),
         ("a name with a line break", with(&[("x-a\r\nx-b", "1")])),
         ("an upper-case name", with(&[("X-A", "1")])),
         ("a transfer coding", with(&[("transfer-encoding", "chunked")])),

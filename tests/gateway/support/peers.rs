@@ -35,6 +35,22 @@ impl Peer {
         Self::start(command, address, folder)
     }
 
+    /// Prometheus, which scrapes `target` every second.
+    pub fn prometheus(folder: Folder, target: SocketAddr) -> Self {
+        let address = free_address();
+        let config = format!(
+            "global: {{ scrape_interval: 1s }}\nscrape_configs:\n\
+             - {{ job_name: gateway, static_configs: [ {{ targets: [ \"{target}\" ] }} ] }}\n"
+        );
+        let file = folder.write("prometheus.yml", config);
+        let mut command = Command::new("/usr/bin/prometheus");
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"));
+        Self::start(command, address, folder)
+    }
+
     fn start(mut command: Command, address: SocketAddr, folder: Folder) -> Self {
         let child = command
             .stdin(Stdio::null())
