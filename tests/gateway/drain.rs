@@ -28,10 +28,14 @@ fn in_two_parts(first: &'static str, second: &'static str) -> (Upstream, Receive
     (upstream, is_asked, go)
 }
 
-/// Sends SIGTERM and waits until the gateway says that it drains and its port is closed.
+/// Sends SIGTERM and waits until the gateway says that it drains.
 fn begin_drain(gateway: &mut Gateway) {
     gateway.signal("TERM");
     gateway.wait_for_log("SIGTERM: draining");
+}
+
+/// Knocks until nobody opens. A knock that is still heard is an idle HTTP connection, which ends at once.
+fn wait_until_closed(gateway: &Gateway) {
     let since = Instant::now();
     while TcpStream::connect(gateway.address("front")).is_ok() {
         assert!(since.elapsed() < PATIENCE, "the port stays open");
@@ -47,6 +51,7 @@ fn a_response_that_streams_is_completed_before_the_gateway_ends() {
     stream.write_all(GET.as_bytes()).unwrap();
     assert_eq!(read_head(&mut stream).status, 200);
     begin_drain(&mut gateway);
+    wait_until_closed(&gateway);
     go.send(()).unwrap();
     let mut body = [0; 8];
     stream.read_exact(&mut body).unwrap();
@@ -64,6 +69,7 @@ fn a_response_that_begins_while_draining_says_that_the_connection_closes() {
     stream.write_all(GET.as_bytes()).unwrap();
     asked.recv_timeout(PATIENCE).unwrap();
     begin_drain(&mut gateway);
+    wait_until_closed(&gateway);
     go.send(()).unwrap();
     let answer = read_response(&mut stream);
     assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
@@ -174,6 +180,7 @@ fn a_switched_connection_goes_on_while_draining_until_it_ends() {
     assert_eq!(read_head(&mut client).status, 101);
     let mut server = connections.recv_timeout(PATIENCE).unwrap();
     begin_drain(&mut gateway);
+    wait_until_closed(&gateway);
     server.write_all(b"still here").unwrap();
     let mut said = [0; 10];
     client.read_exact(&mut said).unwrap();
@@ -191,6 +198,7 @@ fn readiness_fails_while_draining() {
     stream.write_all(GET.as_bytes()).unwrap();
     assert_eq!(read_head(&mut stream).status, 200);
     begin_drain(&mut gateway);
+    wait_until_closed(&gateway);
     assert_eq!(gateway.get("/readyz").status, 503);
     assert_eq!(gateway.get("/healthz").status, 200);
     go.send(()).unwrap();
