@@ -6,7 +6,7 @@ use std::error::Error;
 
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes};
-use portcullis::gateway::Gateway;
+use portcullis::gateway::{Gateway, Signals};
 use portcullis::handler::http::{HttpHandler, RequestBody, TowerService};
 
 const CONFIG: &str = r#"
@@ -26,5 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             async { Ok::<_, Infallible>(Response::new(body)) }
         })))
     });
-    Ok(Gateway::builder(CONFIG.parse()?).handler("hello", handler).start()?.serve_until_signal()?)
+    // Watched from the beginning, so that no signal finds the gateway half started.
+    let signals = Signals::watch()?;
+    Ok(Gateway::builder(CONFIG.parse()?).handler("hello", handler).start()?.serve_until(signals)?)
 }

@@ -62,6 +62,19 @@ impl Patient {
         self.lingers = lingers;
     }
 
+    /// Fails if the client has reset the connection, and has the task woken should it do so.
+    ///
+    /// While an answer is awaited nobody reads, or a half-close could not be told from leaving, so nobody else notices.
+    pub(super) fn check_reset(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let tcp = self.stream.socket().tcp();
+        match tcp.poll_read_ready(cx) {
+            // Bytes, an end or an error; only the last ends the wait for an answer.
+            Poll::Ready(Ok(())) => tcp.take_error()?.map_or(Ok(()), Err),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(()),
+        }
+    }
+
     pub(super) fn into_inner(self) -> Stream {
         self.stream
     }
