@@ -63,7 +63,7 @@ fn a_waiver_for_another_certificate_or_rule_accepts_nothing() {
     let end = endpoint("front", &["rsa1024-intermediate"], "");
     for (rule, position) in [("key-rsa-small", 1), ("sig-sha1", 2)] {
         let text = waiver(rule, "rsa1024-intermediate.pem", position, "2999-12-31");
-        let said = does_not_start(&format!("{}{text}", config(&[end.clone()])));
+        let said = does_not_start(&format!("{}{text}", config(std::slice::from_ref(&end))));
         assert!(said.contains("(rule key-rsa-small)"), "{said}");
     }
 }

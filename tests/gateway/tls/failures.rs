@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 
 use crate::support::client::{connect, curl_command, exchange, parse, read_to_close};
 use crate::support::tls::{
@@ -101,7 +101,7 @@ fn renegotiation_of_tls_1_2_is_refused() {
 #[test]
 fn a_request_that_is_cut_without_close_notify_never_completes_upstream() {
     // The upstream says how the request that it was sent ended: with its last chunk, or without.
-    let (ended, how) = channel();
+    let (ended, how) = sync_channel(2);
     let upstream = Upstream::start(move |mut stream| {
         let _ = ended.send(read_to_close(&mut stream));
     });
