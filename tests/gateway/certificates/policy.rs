@@ -2,7 +2,7 @@
 
 use super::{config, connect, does_not_start, view};
 use crate::support::tls::{ECDSA_ROOT, RSA_ROOT, certificates, endpoint, endpoint_with};
-use crate::support::{Gateway, cert, run};
+use crate::support::{Folder, Gateway, cert, run, stdout};
 
 /// The fingerprint of a certificate in a chain of `certs/`, as `portcullis audit` tells it.
 fn fingerprint(chain: &str, position: usize) -> String {
@@ -56,6 +56,10 @@ fn a_waiver_that_has_passed_accepts_nothing_and_is_reported() {
     let passed = format!("{}{}", config(&[end]), waiver("key-rsa-small", "rsa1024-intermediate.pem", 2, "2026-01-01"));
     let said = does_not_start(&passed);
     assert!(said.contains("(rule key-rsa-small)"), "{said}");
+    let folder = Folder::new();
+    let file = folder.write("gateway.toml", passed);
+    let report = stdout(&run(&["audit", "--format", "json", "--config", file.to_str().unwrap()]));
+    assert!(report.contains("its waiver for key-rsa-small passed on 2026-01-01 (a test)"), "{report}");
 }
 
 #[test]
