@@ -70,7 +70,7 @@ fn endpoints(html: &mut String, asked: &Asked<'_>, stats: &Stats) {
         endpoint(html, plan, asked);
         endpoint_numbers(html, stats.endpoints.get(&plan.endpoint.name).unwrap_or(&none));
         for reason in reasons(plan) {
-            let _ = write!(html, "<tr class=more><td colspan=13 class=deny>{}", Text(reason));
+            let _ = write!(html, "<tr class=more><td colspan=13 class='long deny'>{}", Text(reason));
         }
     }
     html.push_str("</table></div></section>");
@@ -146,7 +146,7 @@ fn certificates(html: &mut String, running: &Snapshot) {
 
 fn certificate(html: &mut String, plan: &EndpointPlan, chain: &Audited, now: OffsetDateTime) {
     let report = &chain.report;
-    let _ = write!(html, "<tr><td>{}<td>{}", Text(plan.endpoint.name.as_str()), Text(&report.file));
+    let _ = write!(html, "<tr><td>{}<td class=long>{}", Text(plan.endpoint.name.as_str()), Text(&report.file));
     match report.leaf() {
         Some(leaf) => leaf_cells(html, leaf, now),
         None => html.push_str("<td><td><td><td>"),
@@ -159,7 +159,7 @@ fn leaf_cells(html: &mut String, leaf: &CertificateView, now: OffsetDateTime) {
     let left = days_left(leaf.not_after.0, now);
     let _ = write!(
         html,
-        "<td>{}<br><small>{}</small><td>{}<td class=n>{}<td class='n{}'>{left}",
+        "<td class=long>{}<br><small>{}</small><td class=long>{}<td class=n>{}<td class='n{}'>{left}",
         Text(&leaf.subject),
         Text(&leaf.key),
         Text(&leaf.names.join(", ")),
@@ -174,7 +174,7 @@ fn line(html: &mut String, finding: &Finding) {
     let waived = finding.waived_until.as_ref().map(|day| format!(" (waived until {day})")).unwrap_or_default();
     let _ = write!(
         html,
-        "<tr class=more><td colspan=8><span class='tag {0}'>{0}</span> <b>{1}</b>{2}: {place}{3}; {4}",
+        "<tr class=more><td class=long colspan=8><span class='tag {0}'>{0}</span> <b>{1}</b>{2}: {place}{3}; {4}",
         finding.level,
         Text(finding.rule),
         Text(&waived),
@@ -213,7 +213,7 @@ fn links(html: &mut String) {
     for route in ROUTES.iter().filter(|route| route.path != "/" && !route.path.contains('{')) {
         let _ = write!(
             html,
-            "<tr><td><a href='{0}'>{0}</a><td>{1}<td><small>{2}</small>",
+            "<tr><td><a href='{0}'>{0}</a><td class=long>{1}<td><small>{2}</small>",
             route.path, route.about, route.content
         );
     }
