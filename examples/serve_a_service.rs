@@ -18,7 +18,6 @@ partners = { listen = "127.0.0.1:8081", class = "public", handler = "hello" }
 "#;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let signals = Signals::watch()?;
     // Called once for each endpoint; any tower service will do, an axum `Router` too.
     let handler = HttpHandler::new(|endpoint, _settings| {
         let greeting = format!("you came in by {} ({})\n", endpoint.name, endpoint.class);
