@@ -25,7 +25,7 @@ use crate::handler::http_proxy::HttpProxy;
 use crate::handler::respond::Respond;
 use crate::handler::tcp_proxy::TcpProxy;
 use crate::handler::{Context, Handler, Instance};
-use crate::identity::Endpoint;
+use crate::identity::{Endpoint, EndpointName};
 use crate::sampler::Sampler;
 use crate::tls::audit::decide::Fallback;
 use crate::tls::audit::finding::ChainReport;
@@ -198,15 +198,17 @@ impl Plan {
     pub fn refusals(&self) -> impl Iterator<Item = String> {
         self.endpoints.iter().flat_map(|endpoint| match &endpoint.state {
             EndpointState::Ready { .. } => Vec::new(),
-            EndpointState::Refused(reasons) => reasons.iter().map(|reason| refusal(endpoint, reason)).collect(),
+            EndpointState::Refused(reasons) => {
+                reasons.iter().map(|reason| refusal(&endpoint.endpoint.name, reason)).collect()
+            }
         })
     }
 }
 
-/// Most reasons are findings, which name their endpoint themselves.
-fn refusal(endpoint: &EndpointPlan, reason: &str) -> String {
-    let named = format!("endpoint {:?}: ", endpoint.endpoint.name);
-    format!("{named}refused: {}", reason.strip_prefix(&named).unwrap_or(reason))
+/// A reason, which may or may not begin with the endpoint, as a sentence that does.
+fn refusal(endpoint: &EndpointName, reason: &str) -> String {
+    let rest = reason.strip_prefix(&format!("endpoint \"{endpoint}\": ")).unwrap_or(reason);
+    format!("endpoint \"{endpoint}\" is refused: {rest}")
 }
 
 /// More threads than any machine has cores is a slip of the pen.

@@ -84,7 +84,15 @@ impl AsyncRead for Stream {
         }
         match &mut self.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => {
+                let read = Pin::new(&mut **stream).poll_read(cx, buf);
+                // What came may want an answer of TLS's own, such as the refusal of a renegotiation. tokio-rustls would
+                // keep it until the next write, which may never come. If it cannot be sent, reading will find out.
+                if read.is_pending() && stream.get_ref().1.wants_write() {
+                    let _ = Pin::new(stream).poll_flush(cx);
+                }
+                read
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use crate::identity::Class;
 
 const AFTER_HELP: &str = "\
-Signals: SIGHUP reloads the configuration; SIGTERM and SIGINT let what is in flight end, then exit; a second one exits at once.
+Signals: SIGTERM and SIGINT let what is in flight end, then exit; a second one exits at once.
 
 Environment: PORTCULLIS_CONFIG names the configuration where --config does not; NO_COLOR turns colour off.
 

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn man_pages_are_of_the_whole_or_of_one_command() {
         let whole = printed(|out| man(None, out));
-        assert!(whole.contains(".TH portcullis 1") && whole.contains("SIGHUP") && whole.contains("PORTCULLIS_CONFIG"));
+        assert!(whole.contains(".TH portcullis 1") && whole.contains("SIGTERM") && whole.contains("PORTCULLIS_CONFIG"));
         let audit = printed(|out| man(Some("audit"), out));
         assert!(audit.contains(".TH portcullis-audit 1") && audit.contains("fail\\-on"), "{audit}");
     }

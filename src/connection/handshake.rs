@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::{Alpn, ClientCertificate, Group, TlsInfo, TlsVersion};
-use crate::metrics::HandshakeFailure;
+use crate::metrics::{HandshakeFailure, Method};
 use crate::stream::{Socket, Stream};
 
 /// What a plain HTTP client is told at a TLS port.
@@ -106,11 +106,17 @@ fn classify(error: &io::Error, socket: &Socket) -> Failed {
         return Failed::new(reason(tls), tls.to_string());
     }
     match first {
-        // A method, or the preface of HTTP/2 ("PRI").
-        [b'A'..=b'Z', b'A'..=b'Z', b'A'..=b'Z', ..] => Failed::new(F::PlainHttp, "plain HTTP on a TLS port"),
+        _ if begins_like_http(first) => Failed::new(F::PlainHttp, "plain HTTP on a TLS port"),
         [other, ..] if *other != Socket::TLS_HANDSHAKE => Failed::new(F::NotTls, "the first bytes are not TLS"),
         _ => Failed::new(F::ClientClosed, format!("the client went away: {error}")),
     }
+}
+
+/// Whether a registered method stands first, or the preface of HTTP/2. The longest of them fill the first bytes.
+fn begins_like_http(first: &[u8]) -> bool {
+    let Some(space) = first.iter().position(|byte| *byte == b' ') else { return false };
+    let word = &first[..space];
+    word == b"PRI" || Method::ALL.iter().any(|method| method.as_str().as_bytes() == word)
 }
 
 fn reason(error: &rustls::Error) -> HandshakeFailure {
@@ -130,7 +136,9 @@ fn reason(error: &rustls::Error) -> HandshakeFailure {
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls13RequiredForQuic => F::Version,
+            | PeerIncompatible::Tls13RequiredForQuic
+            // What TLS 1.1 and older lack, and the first thing that rustls misses of theirs.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired => F::Version,
             _ => F::NoCommonAlgorithm,
         },
         // Our resolver found no chain whose key this client can verify.

@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, reason = "nobody imports a test; `pub` says what a file offers to the others")]
 
 mod admin;
+mod certificates;
+mod cli;
 mod config_errors;
 mod deadlines;
 mod drain;
@@ -14,3 +16,4 @@ mod proxy_protocol;
 mod smuggling;
 mod support;
 mod tcp_proxy;
+mod tls;
