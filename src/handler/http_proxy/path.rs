@@ -115,8 +115,8 @@ fn escaped(path: &str) -> Result<String, &'static str> {
         }
         escape_into(&mut escaped, rest);
     }
-    if path.contains('\\') {
-        return Err("the path holds a backslash");
+    if path.contains(['\\', '\0']) {
+        return Err("the path holds a backslash or NUL");
     }
     Ok(escaped)
 }
@@ -218,6 +218,7 @@ mod tests {
             "/%+1",
             "/%é",
             "/%00",
+            "/\0",
             "/a\\b",
             "/..;/x",
             "/..%3b/x",
