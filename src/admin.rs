@@ -97,6 +97,7 @@ pub fn start(listener: std::net::TcpListener, state: Arc<State>, stop: Drain) ->
 async fn run(mut acceptor: Acceptor, admin: Arc<Admin>, stop: Drain) {
     let connections = Drain::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let freed = acceptor.freed();
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -110,8 +111,10 @@ async fn run(mut acceptor: Acceptor, admin: Arc<Admin>, stop: Drain) {
             _ = second.tick() => admin.rates.sample(&admin.state.snapshot(), Instant::now()),
             (socket, place) = next => {
                 let (admin, drain, in_flight) = (admin.clone(), connections.clone(), connections.track());
+                let freed = freed.clone();
                 tokio::spawn(async move {
                     serve(socket, &admin, &drain).await;
+                    freed.notify_one();
                     drop((place, in_flight));
                 });
             }

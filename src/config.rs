@@ -49,6 +49,28 @@ pub struct Config {
     pub upstreams: BTreeMap<String, UpstreamConfig>,
 }
 
+/// Reads a configuration that is not in a file.
+impl std::str::FromStr for Config {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Source::new("configuration", text).parse().map_err(Invalid)
+    }
+}
+
+/// Text that is no configuration, with everything that is wrong with it.
+#[derive(Debug)]
+pub struct Invalid(pub Vec<Problem>);
+
+impl std::fmt::Display for Invalid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Invalid {}
+
 /// `[gateway]`
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::access_log::AccessLog;
@@ -311,14 +312,12 @@ impl Running {
     /// Serves until SIGTERM or SIGINT, then drains and returns. A second signal ends the process at once.
     ///
     /// # Errors
-    /// The signals cannot be watched.
-    pub fn serve_until_signal(self) -> io::Result<()> {
-        let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut watch = signals.block_on(async { Signals::new() })?;
-        let name = signals.block_on(watch.next());
+    /// The second signal cannot be watched.
+    pub fn serve_until(self, mut signals: Signals) -> io::Result<()> {
+        let name = signals.wait();
         info!("{name}: draining; once more to stop at once");
         std::thread::Builder::new().name("signals".into()).spawn(move || {
-            let name = signals.block_on(watch.next());
+            let name = signals.wait_for_another();
             warn!("{name} again: stopping at once");
             #[allow(clippy::disallowed_methods, reason = "the operator asked twice")]
             std::process::exit(1);
@@ -338,22 +337,51 @@ impl Running {
     }
 }
 
-/// SIGTERM and SIGINT, in the order in which they come.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+/// A second signal that comes sooner is the first one again.
+const SAME_WISH: Duration = Duration::from_millis(20);
+
+/// SIGTERM and SIGINT, watched from the moment that this is made.
+///
+/// Made before the gateway starts: a signal that came between would end a gateway that serves, and cut what it serves.
+#[derive(Debug)]
+pub struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    /// Watches from now on.
+    ///
+    /// # Errors
+    /// The signals cannot be watched.
+    pub fn watch() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        drop(entered);
+        Ok(Self { runtime, terminate, interrupt })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
+    /// Waits for the first; its name.
+    fn wait(&mut self) -> &'static str {
+        self.runtime.block_on(next(&mut self.terminate, &mut self.interrupt))
+    }
+
+    /// Waits for one that is another wish than the last; its name.
+    fn wait_for_another(&mut self) -> &'static str {
+        let Self { runtime, terminate, interrupt } = self;
+        runtime.block_on(async {
+            // One wish can arrive as two signals, to the process and to its group.
+            let _ = tokio::time::timeout(SAME_WISH, next(terminate, interrupt)).await;
+            next(terminate, interrupt).await
+        })
+    }
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
     }
 }

@@ -75,7 +75,7 @@ pub(crate) async fn run(door: Door, drain: Drain) {
             return;
         }
     };
-    let mut exhausted = false;
+    let (mut exhausted, mut warned) = (false, false);
     let mut begun = std::pin::pin!(drain.begun());
     loop {
         let accepted = tokio::select! {
@@ -89,8 +89,13 @@ pub(crate) async fn run(door: Door, drain: Drain) {
                 if is_exhaustion(&error) {
                     endpoint.context.metrics.reject(Rejection::Resources);
                     if !std::mem::replace(&mut exhausted, true) {
-                        warn!(endpoint = %endpoint.endpoint.name, "cannot accept: {error}; trying again every {REST:?}. \
-                            Raise the limit of open files (ulimit -n) or lower max_connections");
+                        // Clients that come and go at the very limit would have this begin and end ten times a second.
+                        let admitted = endpoint.noise.admit(Rejection::Resources as usize, Instant::now());
+                        warned = admitted.is_some();
+                        if let Some(left_out) = admitted {
+                            warn!(endpoint = %endpoint.endpoint.name, left_out, "cannot accept: {error}; trying again \
+                                every {REST:?}. Raise the limit of open files (ulimit -n) or lower max_connections");
+                        }
                     }
                     tokio::time::sleep(REST).await;
                 }
@@ -98,7 +103,8 @@ pub(crate) async fn run(door: Door, drain: Drain) {
                 continue;
             }
         };
-        if std::mem::replace(&mut exhausted, false) {
+        exhausted = false;
+        if std::mem::take(&mut warned) {
             info!(endpoint = %endpoint.endpoint.name, "accepting again");
         }
         endpoint.context.metrics.here().accepted.add(1);

@@ -19,8 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access::Access;
 use crate::access_log::AccessLog;
-use crate::config::Problems;
-use crate::config::{Config, HandlerConfig};
+use crate::config::{Config, HandlerConfig, Problems, nearest};
 use crate::handler::echo::Echo;
 use crate::handler::http_proxy::HttpProxy;
 use crate::handler::respond::Respond;
@@ -281,7 +280,13 @@ fn handlers(
 }
 
 fn handler(inputs: &Inputs<'_>, config: &HandlerConfig, upstreams: &[Arc<Upstream>]) -> Result<Named, Faults> {
-    let upstream = |name: &str| upstreams.iter().find(|upstream| *upstream.name == *name).cloned();
+    let upstream = |wanted: &str| match upstreams.iter().find(|upstream| *upstream.name == *wanted) {
+        Some(found) => Ok(Arc::clone(found)),
+        None => Err(match nearest(wanted, upstreams.iter().map(|upstream| &*upstream.name)) {
+            Some(near) => format!("there is no upstream {wanted:?}; did you mean {near:?}?"),
+            None => format!("there is no upstream {wanted:?}; add an [upstreams.{wanted}] table"),
+        }),
+    };
     let endpoint = |name: &str| inputs.config.endpoints.contains_key(name);
     Ok(match config {
         HandlerConfig::HttpProxy(config) => (Arc::new(HttpProxy::new(config, &upstream, &endpoint)?), "http-proxy"),

@@ -43,6 +43,9 @@ pub struct Upstream {
     turns: ThreadLocal<Cell<usize>>,
 }
 
+/// Finds an upstream by its name in the configuration; where there is none, a sentence says so.
+pub type LookUp<'a> = &'a dyn Fn(&str) -> Result<Arc<Upstream>, String>;
+
 /// One server of a group.
 #[derive(Debug)]
 pub struct Server {

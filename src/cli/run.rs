@@ -11,7 +11,7 @@ use super::args::RunArgs;
 use super::check::load;
 use super::report::Terminal;
 use crate::config::{Config, LogConfig, LogFormat, LogLevel, Source};
-use crate::gateway::{BuildError, Gateway, Running};
+use crate::gateway::{BuildError, Gateway, Running, Signals};
 
 /// Serves; the status is 0 after a clean drain, 1 if it did not start.
 pub(super) fn run(args: &RunArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
@@ -28,6 +28,7 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write, terminal: &mut Terminal) 
     if args.config.is_none() {
         builder = builder.development_certificate();
     }
+    let signals = Signals::watch()?;
     let running = match builder.start() {
         Ok(running) => running,
         Err(error) => return Ok(refused(error, &source, terminal)),
@@ -35,7 +36,7 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write, terminal: &mut Terminal) 
     if args.config.is_none() {
         say_what_to_try(&running, out)?;
     }
-    running.serve_until_signal()?;
+    running.serve_until(signals)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -21,6 +21,7 @@ mod guard;
 mod head;
 mod http1;
 mod http2;
+mod hyper_service;
 mod patient;
 mod scan;
 mod serve;
@@ -40,6 +41,7 @@ use hyper::body::Body;
 use hyper::{Request, Response};
 
 pub use self::body::RequestBody;
+pub use self::hyper_service::HyperService;
 pub use self::tower::TowerService;
 use crate::handler::{Connection, Handler, Instance, Serving, Settings, StartError};
 use crate::identity::{ConnectionInfo, Endpoint};

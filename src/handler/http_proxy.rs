@@ -34,7 +34,7 @@ use crate::config::HttpProxyConfig;
 use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody};
 use crate::handler::{Handler, Instance, Settings, StartError};
 use crate::identity::{ConnectionInfo, Endpoint};
-use crate::upstream::{Answer, Answered, Outgoing, Upstream};
+use crate::upstream::{Answer, Answered, LookUp, Outgoing, Upstream};
 
 /// The `http-proxy` handler, before it is told its endpoint.
 #[derive(Debug)]
@@ -60,17 +60,14 @@ impl HttpProxy {
     /// Everything that is wrong, each with its place in the handler's table (`routes.0.path`).
     pub fn new(
         config: &HttpProxyConfig,
-        upstream: &dyn Fn(&str) -> Option<Arc<Upstream>>,
+        upstream: LookUp<'_>,
         endpoint: &dyn Fn(&str) -> bool,
     ) -> Result<Self, Vec<(String, String)>> {
         let mut errors = Vec::new();
-        let default = config.upstream.as_deref().and_then(|name| {
-            let found = upstream(name);
-            if found.is_none() {
-                errors.push(("upstream".to_owned(), format!("there is no upstream {name:?}")));
-            }
-            found
-        });
+        let default = config
+            .upstream
+            .as_deref()
+            .and_then(|name| upstream(name).map_err(|why| errors.push(("upstream".to_owned(), why))).ok());
         if config.upstream.is_none() && config.routes.is_empty() {
             errors.push((String::new(), "it leads nowhere; add `upstream` or `routes`".to_owned()));
         }

@@ -17,7 +17,7 @@ use crate::identity::{ConnectionInfo, Endpoint};
 use crate::metrics::UpstreamFailure;
 use crate::proxy_protocol;
 use crate::relay::{Broken, relay};
-use crate::upstream::{Server, Upstream};
+use crate::upstream::{LookUp, Server, Upstream};
 
 /// Passes bytes on to an upstream.
 #[derive(Clone, Debug)]
@@ -31,14 +31,9 @@ impl TcpProxy {
     ///
     /// # Errors
     /// Each fault: its path within the table, and a sentence.
-    pub fn new(
-        config: &TcpProxyConfig,
-        upstream: &dyn Fn(&str) -> Option<Arc<Upstream>>,
-    ) -> Result<Self, Vec<(String, String)>> {
-        match upstream(&config.upstream) {
-            Some(upstream) => Ok(Self { upstream, proxy_protocol: config.proxy_protocol }),
-            None => Err(vec![("upstream".into(), format!("there is no upstream {:?}", config.upstream))]),
-        }
+    pub fn new(config: &TcpProxyConfig, upstream: LookUp<'_>) -> Result<Self, Vec<(String, String)>> {
+        let upstream = upstream(&config.upstream).map_err(|why| vec![("upstream".into(), why)])?;
+        Ok(Self { upstream, proxy_protocol: config.proxy_protocol })
     }
 
     /// Connects to the first server that can be reached, and tells it who is there.

@@ -11,21 +11,16 @@ use super::{EndpointPlan, EndpointState};
 use crate::tls::audit::rules::Level;
 
 impl EndpointPlan {
-    /// Logs the summary; findings at warn and above get a line of their own, at their level.
+    /// Logs the summary as one event, as grave as the worst that the audit found.
     pub(crate) fn log_summary(&self, addresses: &[SocketAddr]) {
-        info!(endpoint = %self.endpoint.name, class = %self.endpoint.class, "{}", self.summary(addresses));
-        let findings = self.certificates.reports().flat_map(|report| &report.findings);
-        for finding in findings.filter(|finding| finding.counts()) {
-            match finding.level {
-                Level::Info => {}
-                Level::Warn => warn!(endpoint = %self.endpoint.name, rule = finding.rule, "{finding}"),
-                Level::Error | Level::Deny => {
-                    error!(endpoint = %self.endpoint.name, rule = finding.rule, "{finding}");
-                }
-            }
-        }
-        for fallback in &self.certificates.fallbacks {
-            warn!(endpoint = %self.endpoint.name, "{fallback}");
+        let (name, class, text) = (&self.endpoint.name, self.endpoint.class, self.summary(addresses));
+        let refused = matches!(self.state, EndpointState::Refused(_));
+        let worst = self.certificates.reports().map(|report| report.verdict).max().unwrap_or_default();
+        match worst.0 {
+            _ if refused => error!(endpoint = %name, %class, "{text}"),
+            Some(Level::Error | Level::Deny) => error!(endpoint = %name, %class, "{text}"),
+            Some(Level::Warn) => warn!(endpoint = %name, %class, "{text}"),
+            Some(Level::Info) | None => info!(endpoint = %name, %class, "{text}"),
         }
     }
 
@@ -70,7 +65,14 @@ impl EndpointPlan {
                 );
             }
             for finding in &report.findings {
-                let _ = write!(text, "\n    {:5} {}: {}", finding.level, finding.rule, finding.seen);
+                let _ = match (finding.level, finding.position) {
+                    // What someone will search the log for says everything again.
+                    (Level::Error | Level::Deny, _) => write!(text, "\n    {:5} {finding}", finding.level),
+                    (level, Some(position)) => {
+                        write!(text, "\n    {level:5} certificate {position} {} (rule {})", finding.seen, finding.rule)
+                    }
+                    (level, None) => write!(text, "\n    {level:5} {} (rule {})", finding.seen, finding.rule),
+                };
             }
         }
         for fallback in &self.certificates.fallbacks {

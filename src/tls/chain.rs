@@ -20,6 +20,9 @@ use crate::tls::pem::{self, Block};
 /// The largest chain or key file, in bytes. The largest honest bundle, every public root there is, has a fifth of it.
 pub const MAX_FILE: u64 = 1024 * 1024;
 
+/// A hostile file gets this many faults at most. The first one already keeps it from being served.
+const MOST_FAULTS: usize = 100;
+
 /// What a chain file and its key file hold.
 #[derive(Debug)]
 pub struct Material {
@@ -99,7 +102,9 @@ impl Material {
     }
 
     fn fault(&mut self, rule: RuleId, position: Option<usize>, seen: String, fix: Option<String>) {
-        self.faults.push(Fault { rule, file: self.file.clone(), position, sha256: None, seen, fix });
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(Fault { rule, file: self.file.clone(), position, sha256: None, seen, fix });
+        }
     }
 
     fn key_fault(&mut self, seen: String, fix: Option<String>) {
@@ -114,11 +119,11 @@ impl Material {
             let (seen, fix) = foreign::instead_of_a_certificate(&self.file, bytes, &blocks);
             self.fault(RuleId::PemNoCert, None, seen, fix);
         }
-        let only_hidden = !self.faults.is_empty();
+        let reported = !self.faults.is_empty();
         for block in blocks {
             if block.promises_certificates() {
                 self.begun += 1;
-                self.read_certificate(block, self.begun, only_hidden);
+                self.read_certificate(block, self.begun, reported);
             } else if !(block.promises_key() && self.key_file.as_ref() == Some(&self.file)) {
                 // A key in the chain file is a stranger, unless the configuration says that the two are one file.
                 self.strangers.push(format!("a {} block at line {}", block.label, block.line));
@@ -137,12 +142,15 @@ impl Material {
                 let sha256 = fingerprint(&der);
                 match Certificate::read(der, position) {
                     Ok(certificate) => self.certificates.push(certificate),
-                    Err(seen) => {
-                        self.fault(RuleId::CertUnparseable, Some(position), format!("{place} {seen}"), None);
-                        if let Some(fault) = self.faults.last_mut() {
-                            fault.sha256 = Some(sha256);
-                        }
-                    }
+                    Err(seen) if self.faults.len() < MOST_FAULTS => self.faults.push(Fault {
+                        rule: RuleId::CertUnparseable,
+                        file: self.file.clone(),
+                        position: Some(position),
+                        sha256: Some(sha256),
+                        seen: format!("{place} {seen}"),
+                        fix: None,
+                    }),
+                    Err(_) => {}
                 }
             }
             Err(seen) => self.fault(RuleId::PemMalformed, Some(position), format!("{place} {seen}"), None),

@@ -340,3 +340,43 @@ const KNOWN: &[(&str, &str, Scheme, Option<Hash>)] = &[
     ("2.16.840.1.101.3.4.3.18", "ML-DSA-65", Scheme::Other, None),
     ("2.16.840.1.101.3.4.3.19", "ML-DSA-87", Scheme::Other, None),
 ];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::{Hash, Scheme, SignatureAlgorithm};
+    use x509_parser::prelude::FromDer;
+    use x509_parser::x509::AlgorithmIdentifier;
+
+    const PSS: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+    const MD5: [u8; 12] = [0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05];
+
+    fn pss(parameters: &[u8]) -> SignatureAlgorithm {
+        let mut content = PSS.to_vec();
+        content.extend(parameters);
+        let mut der = vec![0x30, u8::try_from(content.len()).unwrap()];
+        der.extend(content);
+        SignatureAlgorithm::read(&AlgorithmIdentifier::from_der(&der).unwrap().1)
+    }
+
+    #[test]
+    fn pss_without_parameters_is_sha1() {
+        let bare = Scheme::Pss { mask: Hash::Sha1, salt: 20, trailer: 1 };
+        for parameters in [&[][..], &[0x30, 0x00]] {
+            let algorithm = pss(parameters);
+            assert_eq!((algorithm.hash, &algorithm.scheme), (Some(Hash::Sha1), &bare));
+        }
+    }
+
+    #[test]
+    fn md5_is_found_inside_pss_parameters() {
+        let mut parameters = vec![0x30, 14, 0xa0, 12];
+        parameters.extend(MD5);
+        assert_eq!(pss(&parameters).hash, Some(Hash::Md5));
+    }
+
+    #[test]
+    fn unreadable_pss_parameters_are_no_algorithm_of_tls() {
+        assert!(!pss(&[0x30, 0x02, 0xa0, 0x05]).has_tls_scheme());
+    }
+}

@@ -8,8 +8,6 @@ use rustls_pemfile::Item;
 
 /// How a file writes the beginning of a block.
 const BEGIN: &[u8] = b"-----BEGIN ";
-/// A file is not searched for more blocks than this.
-pub(super) const MAX_BLOCKS: usize = 4096;
 
 /// A block that was begun.
 pub(super) struct Block {
@@ -40,13 +38,13 @@ impl Block {
     }
 }
 
-/// Every block of a file.
+/// Every block of a file. As many as the file's size allows: none is dropped silently.
 pub(super) fn blocks(file: &[u8]) -> Vec<Block> {
     let starts: Vec<usize> = memchr::memmem::find_iter(file, BEGIN).filter(|at| !commented(file, *at)).collect();
     let mut line = 1;
     let mut counted = 0;
     let mut blocks = Vec::new();
-    for (index, start) in starts.iter().copied().enumerate().take(MAX_BLOCKS) {
+    for (index, start) in starts.iter().copied().enumerate() {
         line += memchr::memchr_iter(b'\n', &file[counted..start]).count();
         counted = start;
         let end = starts.get(index + 1).copied().unwrap_or(file.len());

@@ -1,4 +1,15 @@
 //! Everything that is tested through sockets or the command line, in one binary, because linking is the slow part.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+#![allow(clippy::print_stderr, reason = "a failed test shows the gateway's log")]
+#![allow(unreachable_pub, reason = "nobody imports a test; `pub` says what a file offers to the others")]
 
+mod config_errors;
+mod deadlines;
+mod drain;
+mod http_proxy;
 mod layers;
+mod limits;
+mod proxy_protocol;
+mod smuggling;
+mod support;
+mod tcp_proxy;

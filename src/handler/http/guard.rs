@@ -326,6 +326,7 @@ impl AsyncWrite for Guard {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         this.flushed(cx);
+        this.stream.check_reset(cx)?;
         Poll::Ready(Ok(()))
     }
 

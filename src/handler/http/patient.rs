@@ -15,6 +15,8 @@ use crate::stream::Stream;
 
 /// For how long what a client still sends is thrown away after the last answer.
 const LINGER: Duration = Duration::from_secs(2);
+/// How much of it at most: what was under way when the answer went out, not what a flood goes on to send.
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// A stream with a deadline between two writes.
 #[derive(Debug)]
@@ -29,11 +31,21 @@ pub(super) struct Patient {
     lingers: bool,
     /// Since when it has been shut down.
     ended: Option<Instant>,
+    /// How much was thrown away since.
+    thrown_away: usize,
 }
 
 impl Patient {
     pub(super) fn new(stream: Stream, limit: Duration) -> Self {
-        Self { stream, limit: Some(limit), clock: Deadline::default(), since: None, lingers: true, ended: None }
+        Self {
+            stream,
+            limit: Some(limit),
+            clock: Deadline::default(),
+            since: None,
+            lingers: true,
+            ended: None,
+            thrown_away: 0,
+        }
     }
 
     /// Whether something waits to be written.
@@ -48,6 +60,19 @@ impl Patient {
     /// Whether the end waits for a client that may still be sending; it does unless told otherwise.
     pub(super) fn set_lingers(&mut self, lingers: bool) {
         self.lingers = lingers;
+    }
+
+    /// Fails if the client has reset the connection, and has the task woken should it do so.
+    ///
+    /// While an answer is awaited nobody reads, or a half-close could not be told from leaving, so nobody else notices.
+    pub(super) fn check_reset(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let tcp = self.stream.socket().tcp();
+        match tcp.poll_read_ready(cx) {
+            // Bytes, an end or an error; only the last ends the wait for an answer.
+            Poll::Ready(Ok(())) => tcp.take_error()?.map_or(Ok(()), Err),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(()),
+        }
     }
 
     pub(super) fn into_inner(self) -> Stream {
@@ -75,7 +100,12 @@ impl Patient {
         loop {
             let mut buf = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() && since.elapsed() < LINGER => {}
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && since.elapsed() < LINGER => {
+                    self.thrown_away += buf.filled().len();
+                    if self.thrown_away > LINGER_BYTES {
+                        return Poll::Ready(());
+                    }
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return self.clock.poll(cx, since + LINGER),
             }

@@ -29,7 +29,8 @@ impl<T> TowerService<T> {
     }
 }
 
-type ServiceBody<B> = MapErr<B, fn(<B as Body>::Error) -> BoxError>;
+/// A service's body, or the engine's own.
+pub(super) type ServiceBody<B> = Either<MapErr<B, fn(<B as Body>::Error) -> BoxError>, OwnBody>;
 type OwnBody = MapErr<Full<Bytes>, fn(Infallible) -> BoxError>;
 
 impl<T, B> HttpService for TowerService<T>
@@ -40,7 +41,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError> + 'static,
 {
-    type Body = Either<ServiceBody<B>, OwnBody>;
+    type Body = ServiceBody<B>;
 
     async fn call(self: Arc<Self>, mut request: Request<RequestBody>, info: &Arc<ConnectionInfo>) -> Reply<Self::Body> {
         request.extensions_mut().insert(info.clone());
@@ -51,12 +52,21 @@ where
             Ok(()) => service.call(request).await.map_err(Into::into),
             Err(error) => Err(error),
         };
-        match answered {
-            Ok(response) => Reply::from(response.map(|body| Either::Left(body.map_err(Into::into as fn(_) -> _)))),
-            Err(error) => {
-                tracing::error!(endpoint = %info.endpoint.name, %error, "the service failed");
-                Reply { response: internal_error(), upstream: None, error: Some("service failed") }
-            }
+        self::answered(answered, info)
+    }
+}
+
+/// What a service answered, or 500 for its error.
+pub(super) fn answered<B>(answered: Result<Response<B>, BoxError>, info: &ConnectionInfo) -> Reply<ServiceBody<B>>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    match answered {
+        Ok(response) => Reply::from(response.map(|body| Either::Left(body.map_err(Into::into as fn(_) -> _)))),
+        Err(error) => {
+            tracing::error!(endpoint = %info.endpoint.name, %error, "the service failed");
+            Reply { response: internal_error(), upstream: None, error: Some("service failed") }
         }
     }
 }

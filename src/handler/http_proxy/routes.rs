@@ -11,7 +11,7 @@ use hyper::StatusCode;
 
 use super::path;
 use crate::config::RouteConfig;
-use crate::upstream::Upstream;
+use crate::upstream::{LookUp, Upstream};
 
 /// A route, ready to be matched.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(super) enum Action {
 
 /// What a configuration's names stand for.
 pub(super) struct Names<'a> {
-    pub(super) upstream: &'a dyn Fn(&str) -> Option<Arc<Upstream>>,
+    pub(super) upstream: LookUp<'a>,
     pub(super) endpoint: &'a dyn Fn(&str) -> bool,
 }
 
@@ -190,11 +190,8 @@ fn prefix(written: &str) -> Result<String, String> {
 fn action(route: &RouteConfig, names: &Names<'_>, report: &mut dyn FnMut(&str, String)) -> Option<Action> {
     match (&route.upstream, &route.respond) {
         (Some(name), None) => {
-            let upstream = (names.upstream)(name);
-            if upstream.is_none() {
-                report(".upstream", format!("there is no upstream {name:?}"));
-            }
-            upstream.map(Action::PassOn)
+            let upstream = (names.upstream)(name).map_err(|why| report(".upstream", why));
+            upstream.map(Action::PassOn).ok()
         }
         (None, Some(respond)) => match StatusCode::from_u16(respond.status) {
             Ok(status) if (200..600).contains(&respond.status) => {
@@ -235,7 +232,8 @@ mod tests {
         let server = || Server::new("127.0.0.1:1", ([127, 0, 0, 1], 1).into());
         Names {
             upstream: Box::leak(Box::new(move |name: &str| {
-                (name != "unknown").then(|| Arc::new(Upstream::new(name, vec![server()], timeouts)))
+                let found = (name != "unknown").then(|| Arc::new(Upstream::new(name, vec![server()], timeouts)));
+                found.ok_or_else(|| "unknown".to_owned())
             })),
             endpoint: &|name| name != "unknown",
         }

@@ -12,6 +12,8 @@ const LARGE: usize = 16 * 1024;
 const TOO_LARGE: usize = 64 * 1024;
 /// A file with very many certificates that are not needed gets this many findings about them, and one for the rest.
 const MOST_EXTRAS: usize = 20;
+/// As with faults of files: the first one already keeps the chain from being served.
+const MOST_DEFECTS: usize = 100;
 
 /// Looks at the file beside the path.
 pub(super) fn check(view: &View<'_>, found: &mut Found) {
@@ -24,10 +26,10 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
 
 /// Every certificate of the file must be readable, and those that are served must be of version 3.
 fn versions(view: &View<'_>, found: &mut Found) {
-    for certificate in view.certificates {
-        for defect in certificate.defects.iter().take(MOST_EXTRAS) {
-            found.at(RuleId::CertUnparseable, certificate, defect.clone());
-        }
+    let defects =
+        view.certificates.iter().flat_map(|certificate| certificate.defects.iter().map(move |it| (certificate, it)));
+    for (certificate, defect) in defects.take(MOST_DEFECTS) {
+        found.at(RuleId::CertUnparseable, certificate, defect.clone());
     }
     for certificate in view.served().filter(|certificate| certificate.version != 3) {
         let seen = format!("is of version {}, not 3", certificate.version);

@@ -161,3 +161,104 @@ fn fallback(chain: &Audited, by: &Audited, names: Vec<String>) -> Fallback {
         reason: sentences(chain).into_iter().next().unwrap_or_else(|| format!("{}: is not fit", chain.report.file)),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::{Decision, decide};
+    use crate::config::OnUnfit;
+    use crate::tls::audit::tests::endpoint;
+
+    /// The files that are served, best first, and which file replaces which; or how many reasons there are against it.
+    fn outcome(
+        chains: &[&str],
+        on_unfit: OnUnfit,
+        server_names: &[&str],
+    ) -> Result<(Vec<String>, Vec<String>), Vec<String>> {
+        let names: Vec<String> = server_names.iter().map(ToString::to_string).collect();
+        let stem = |file: &str| file.rsplit('/').next().unwrap().trim_end_matches(".pem").to_owned();
+        match decide(&endpoint(chains, &names), on_unfit, &names) {
+            Decision::Serve { candidates, fallbacks } => Ok((
+                candidates.iter().map(|chain| stem(&chain.file().display().to_string())).collect(),
+                fallbacks.iter().map(|fallback| format!("{}->{}", stem(&fallback.unfit), stem(&fallback.by))).collect(),
+            )),
+            Decision::Refuse { reasons } => Err(reasons),
+        }
+    }
+
+    fn served(chains: &[&str], server_names: &[&str]) -> (Vec<String>, Vec<String>) {
+        outcome(chains, OnUnfit::Fallback, server_names).unwrap_or_else(|reasons| panic!("refused: {reasons:?}"))
+    }
+
+    fn refused(chains: &[&str], on_unfit: OnUnfit, server_names: &[&str]) -> Vec<String> {
+        outcome(chains, on_unfit, server_names).unwrap_err()
+    }
+
+    #[test]
+    fn fit_chains_are_served_in_the_order_in_which_they_are_listed() {
+        assert_eq!(served(&["www-rsa", "www"], &[]).0, ["www-rsa", "www"]);
+        assert_eq!(served(&["www", "www-rsa"], &[]).0, ["www", "www-rsa"]);
+    }
+
+    #[test]
+    fn a_denied_chain_is_replaced_by_a_fit_one_that_covers_its_names() {
+        assert_eq!(
+            served(&["md5-www", "localhost", "www"], &[]),
+            (vec!["localhost".into(), "www".into()], vec!["md5-www->www".into()])
+        );
+        assert_eq!(served(&["www", "md5-www"], &[]).1, ["md5-www->www"]);
+    }
+
+    #[test]
+    fn only_the_names_that_the_endpoint_needs_must_be_covered() {
+        // The wildcard covers www.example.com and not example.com, which the denied chain has too.
+        assert_eq!(served(&["md5-www", "wildcard"], &["www.example.com"]).1, ["md5-www->wildcard"]);
+        let reasons = refused(&["md5-www", "wildcard"], OnUnfit::Fallback, &[]);
+        assert!(
+            reasons[0].contains("no other fit chain of this endpoint covers www.example.com, example.com"),
+            "{reasons:?}"
+        );
+    }
+
+    #[test]
+    fn without_a_replacement_the_endpoint_is_refused_with_file_position_rule_and_remedy() {
+        let reasons = refused(&["md5-intermediate"], OnUnfit::Fallback, &[]);
+        assert_eq!(reasons.len(), 1);
+        for part in
+            ["endpoint \"test\"", "md5-intermediate.pem, certificate 2 of 2", "(rule sig-md5)", "ask the CA to reissue"]
+        {
+            assert!(reasons[0].contains(part), "{reasons:?}");
+        }
+    }
+
+    #[test]
+    fn with_refuse_any_denied_chain_refuses_the_endpoint() {
+        assert_eq!(refused(&["www", "md5-www"], OnUnfit::Refuse, &[]).len(), 1);
+        assert!(outcome(&["www"], OnUnfit::Refuse, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_chain_that_cannot_be_read_needs_the_endpoints_names_covered_or_any_fit_chain() {
+        assert_eq!(served(&["missing", "www"], &["www.example.com"]).1, ["missing->www"]);
+        assert_eq!(served(&["missing", "localhost"], &[]).1, ["missing->localhost"]);
+        assert_eq!(refused(&["missing", "wildcard"], OnUnfit::Fallback, &["www.example.com", "example.com"]).len(), 1);
+    }
+
+    #[test]
+    fn an_expired_chain_is_replaced_by_a_valid_one_and_served_where_there_is_none() {
+        assert_eq!(served(&["www-expired", "www"], &[]), (vec!["www".into()], vec!["www-expired->www".into()]));
+        assert_eq!(served(&["www-expired"], &[]).0, ["www-expired"]);
+        assert_eq!(served(&["www-expired", "localhost"], &[]).0, ["localhost", "www-expired"]);
+    }
+
+    #[test]
+    fn every_reason_of_every_denied_chain_is_given() {
+        let reasons = refused(&["md5", "missing"], OnUnfit::Fallback, &[]);
+        assert_eq!(reasons.len(), 2, "{reasons:?}");
+    }
+
+    #[test]
+    fn an_endpoint_without_chains_is_refused() {
+        assert_eq!(refused(&[], OnUnfit::Fallback, &[]).len(), 1);
+    }
+}

@@ -79,3 +79,37 @@ fn fate(chain: &Audited, served: Option<&AuditedChain>, decision: &Decision, sni
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::explain;
+    use crate::config::OnUnfit;
+    use crate::tls::audit::tests::endpoint;
+
+    #[test]
+    fn the_chosen_chain_and_the_reasons_against_the_others_are_told() {
+        let audited = endpoint(&["md5-www", "localhost", "www", "www-rsa"], &[]);
+        let text = explain(&audited, OnUnfit::Fallback, &[], Some("www.example.com"));
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        assert!(
+            lines[0].starts_with("A client that asks for www.example.com gets ") && lines[0].contains("/www.pem"),
+            "{text}"
+        );
+        for said in [
+            "Not served: it does not cover www.example.com.",
+            "Served.",
+            "Served only to a client that cannot verify the chains above it; its key is RSA 2048.",
+        ] {
+            assert!(lines.contains(&said), "{said}\n{text}");
+        }
+        assert!(text.contains("/www.pem takes its place.") && text.contains("(rule sig-md5)"), "{text}");
+    }
+
+    #[test]
+    fn a_name_that_nothing_covers_gets_the_best_chain_and_a_refused_endpoint_nothing() {
+        let text = explain(&endpoint(&["www"], &[]), OnUnfit::Fallback, &[], Some("other.example.net"));
+        assert!(text.contains("none covers that name"), "{text}");
+        let text = explain(&endpoint(&["md5"], &[]), OnUnfit::Fallback, &[], None);
+        assert!(text.starts_with("A client that names no host gets nothing: the endpoint is refused."), "{text}");
+    }
+}

@@ -47,7 +47,7 @@ pub(super) fn check_pair(view: &View<'_>, signing: &Signing, found: &mut Found) 
     let leaf = view.leaf();
     let key_file = view.material.key_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
     match (&view.material.key, &signing.key) {
-        (_, None) if cannot_sign(&leaf.key) => {
+        _ if cannot_sign(&leaf.key) => {
             found.at(
                 RuleId::KeyUnsupported,
                 leaf,
@@ -75,7 +75,8 @@ pub(super) fn check_pair(view: &View<'_>, signing: &Signing, found: &mut Found) 
     }
 }
 
-/// Whether the provider surely cannot sign with a key of this kind.
+/// Whether no handshake can be signed for a certificate with such a key: the provider cannot, or no client verifies it,
+/// as with explicit curve parameters.
 fn cannot_sign(key: &PublicKey) -> bool {
     match key {
         PublicKey::Rsa { modulus, .. } => !(2048..=8192).contains(&modulus.bits()),

@@ -71,9 +71,8 @@ fn listening(view: &View<'_>, leaf: &Certificate, found: &mut Found) {
         .subject
         .listen_ips
         .iter()
-        .filter(|ip| !ip.is_unspecified())
+        .filter(|ip| !(ip.is_unspecified() || extensions.ip_addresses.contains(ip)))
         .filter(|ip| !public || !is_reserved(**ip))
-        .filter(|ip| !extensions.ip_addresses.contains(ip))
         .map(ToString::to_string)
         .collect();
     if extensions.dns_names.is_empty() && !missing.is_empty() {
@@ -100,7 +99,7 @@ fn suspicious(view: &View<'_>, leaf: &Certificate, names: &[String], found: &mut
             say(format!("has the reserved address {ip}"));
         }
     }
-    for name in leaf.common_names.iter().filter(|_| !names.is_empty()) {
+    for name in leaf.common_names.iter().filter(|_| !names.is_empty()).take(MOST_NAMES) {
         let like_a_host = !name.contains(char::is_whitespace) && name.contains('.');
         let counts = view.subject.profile == Class::Public || like_a_host;
         if counts && !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {

@@ -193,3 +193,56 @@ fn key_ids_agree(child: &Certificate, issuer: &Certificate) -> Option<bool> {
 fn is_weak(certificate: &Certificate) -> bool {
     certificate.signature.hash.is_some_and(|hash| hash.is_md() || hash == Hash::Sha1)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path as File;
+    use std::time::Instant;
+
+    use time::OffsetDateTime;
+
+    use super::{Extra, find};
+    use crate::tls::audit::tests::{certs, material};
+    use crate::tls::audit::verify::Signed;
+    use crate::tls::chain::Material;
+
+    fn chain(names: &[&str]) -> Material {
+        let pem: String =
+            names.iter().map(|name| std::fs::read_to_string(certs(&format!("{name}.pem"))).unwrap()).collect();
+        Material::from_pem(File::new("made.pem"), pem.as_bytes(), None)
+    }
+
+    #[test]
+    fn of_two_issuers_of_one_name_the_one_whose_key_verifies_is_taken() {
+        let material = chain(&["incomplete", "ca-impostor", "ca-issuing"]);
+        let path = find(&material.certificates, 0, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!((path.members, path.links), (vec![0, 2], vec![Signed::Yes]));
+        assert_eq!(path.extras, [(1, Extra::Unrelated)]);
+    }
+
+    #[test]
+    fn the_signature_of_a_root_in_the_file_need_not_be_verified() {
+        let path = find(&material("md5-root").certificates, 0, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!((path.verified(), path.served()), (&[0, 1][..], &[0, 1][..]));
+    }
+
+    #[test]
+    fn a_file_of_thousands_of_certificates_is_searched_in_bounded_time() {
+        let one = std::fs::read_to_string(certs("ca-md5-issuing.pem")).unwrap();
+        let mut certificates = chain(&["md5-intermediate"]).certificates;
+        let copy = Material::from_pem(File::new("made.pem"), one.as_bytes(), None).certificates.remove(0);
+        for index in 0..3000u32 {
+            // Another certificate of the same name and key, by a change of what no check looks at.
+            let mut hostile = copy.clone();
+            let mut der = hostile.der.to_vec();
+            der.extend(index.to_be_bytes());
+            hostile.der = der.into();
+            certificates.push(hostile);
+        }
+        let begun = Instant::now();
+        let path = find(&certificates, 0, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(path.members[..2], [0, 1]);
+        assert!(begun.elapsed().as_secs() < 10);
+    }
+}

@@ -114,3 +114,27 @@ fn painted(text: &str, level: Option<Level>, colour: bool) -> String {
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Level, Report};
+    use crate::tls::audit::tests::endpoint;
+
+    #[test]
+    fn the_table_names_each_chain_its_verdict_and_what_was_found() {
+        let audited = endpoint(&["md5", "localhost"], &[]);
+        let report = Report { profile: None, chains: audited.iter().map(|one| &one.report).collect() };
+        let text = report.table(false, false);
+        assert!(text.contains("md5.pem  deny\n") && text.contains("localhost.pem  info\n"), "{text}");
+        assert!(text.contains("deny   sig-md5               certificate 1: signed with MD5"), "{text}");
+        assert!(text.ends_with("2 chains: 1 deny\n") && !text.contains("validity-too-long"), "{text}");
+        assert!(report.table(true, true).contains("\u{1b}[31mdeny\u{1b}[0m"));
+    }
+
+    #[test]
+    fn failing_is_a_matter_of_the_level_that_was_asked_for() {
+        let audited = endpoint(&["incomplete"], &[]);
+        let report = Report { profile: None, chains: audited.iter().map(|one| &one.report).collect() };
+        assert!(report.fails(Level::Warn) && !report.fails(Level::Error) && !report.unreadable());
+    }
+}

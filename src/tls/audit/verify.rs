@@ -215,3 +215,36 @@ fn ecdsa(curve: &Curve, hash: Hash, certificate: &Certificate, issuer: &Certific
         Err(_) => Signed::No,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Signed, signed_by};
+    use crate::tls::audit::tests::material;
+
+    #[test]
+    fn signatures_of_every_age_verify_under_the_issuer_that_made_them_and_no_other() {
+        let stranger = material("rsa-e3");
+        for name in [
+            "localhost",
+            "localhost-rsa",
+            "pss",
+            "md5",
+            "sha1",
+            "sha1-pss",
+            "sha1-ecdsa",
+            "sha224",
+            "sha3",
+            "pss-salt",
+            "pss-mask",
+            "rsa1024-intermediate",
+            "md5-intermediate",
+        ] {
+            let chain = material(name).certificates;
+            assert_eq!(signed_by(&chain[0], &chain[1]), Signed::Yes, "{name}");
+            let mut tampered = chain[0].clone();
+            tampered.raw.tbs[40] ^= 1;
+            assert_eq!(signed_by(&tampered, &chain[1]), Signed::No, "{name}, tampered with");
+            assert_eq!(signed_by(&chain[0], &stranger.certificates[0]), Signed::No, "{name}, under a stranger's key");
+        }
+    }
+}

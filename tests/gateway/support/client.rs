@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
 
@@ -32,6 +35,21 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// As [`connect`], from an address of this machine's.
+pub fn connect_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect_timeout(&address.into(), PATIENCE).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Closes a connection by a reset.
+pub fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
 /// Sends bytes and reads until the other side closes; what came.
 pub fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = connect(address);
@@ -55,8 +73,8 @@ pub fn read_to_close(stream: &mut impl Read) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// Reads one response with a Content-Length from a kept connection.
-pub fn read_response(stream: &mut impl Read) -> Answer {
+/// Reads one response's head, and not a byte more.
+pub fn read_head(stream: &mut impl Read) -> Answer {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -64,12 +82,42 @@ pub fn read_response(stream: &mut impl Read) -> Answer {
         assert_eq!(n, 1, "closed after {:?}", String::from_utf8_lossy(&head));
         head.push(byte[0]);
     }
-    let mut answer = parse(&String::from_utf8_lossy(&head));
+    parse(&String::from_utf8_lossy(&head))
+}
+
+/// Reads one response with a Content-Length from a kept connection.
+pub fn read_response(stream: &mut impl Read) -> Answer {
+    let mut answer = read_head(stream);
     let length = answer.field("content-length").map_or(0, |n| n.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
     answer.body = String::from_utf8_lossy(&body).into_owned();
     answer
+}
+
+/// Sends a request and reads its response, with a Content-Length, from a kept connection.
+pub fn ask(stream: &mut TcpStream, request: impl AsRef<[u8]>) -> Answer {
+    stream.write_all(request.as_ref()).unwrap();
+    read_response(stream)
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In order.
+    Closed,
+    /// By a reset.
+    Reset,
+}
+
+/// Reads until the connection ends; what came, and how it ended.
+pub fn read_to_end(stream: &mut impl Read) -> (Vec<u8>, End) {
+    let mut all = Vec::new();
+    match stream.read_to_end(&mut all) {
+        Ok(_) => (all, End::Closed),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("no end; {} bytes came so far", all.len()),
+        Err(_) => (all, End::Reset),
+    }
 }
 
 /// Takes apart a response that ended with the connection.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::PATIENCE;
 
@@ -24,6 +24,7 @@ impl Upstream {
             for stream in listener.incoming().map_while(Result::ok) {
                 counted.fetch_add(1, Ordering::SeqCst);
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_write_timeout(Some(PATIENCE)).unwrap();
                 let handle = Arc::clone(&handle);
                 std::thread::spawn(move || handle(stream));
             }
@@ -34,7 +35,7 @@ impl Upstream {
     /// Answers every request on a connection with the same bytes; bodies must come with a Content-Length.
     /// Every request's head is sent to the receiver.
     pub fn answering(response: &str) -> (Self, Receiver<String>) {
-        let (heads, receiver) = channel();
+        let (heads, receiver) = sync_channel(1000);
         let response = response.to_owned();
         let upstream = Self::start(move |mut stream| {
             while let Some(head) = read_request(&mut stream) {

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::harness::{Client, endpoint};
 use crate::config::RespondConfig;
-use crate::handler::http::{HttpHandler, RequestBody, TowerService};
+use crate::handler::http::{HttpHandler, HyperService, RequestBody, TowerService};
 use crate::handler::respond::Respond;
 use crate::handler::{Handler, Settings, Timeouts};
 use crate::identity::ConnectionInfo;
@@ -49,6 +49,20 @@ async fn a_tower_service_knows_the_endpoint_and_its_errors_are_answered_500() {
     client.send("GET /fail HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let answer = client.read_until("500 Internal Server Error\n").await;
     assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_hyper_service_is_served_as_well() {
+    let handler = HttpHandler::new(|endpoint, _| {
+        let name = endpoint.name.clone();
+        Ok(HyperService::new(hyper::service::service_fn(move |_: Request<RequestBody>| {
+            ready(Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(format!("by {name}")))))
+        })))
+    });
+    let instance = handler.start(&endpoint(), &Settings::new()).unwrap();
+    let mut client = Client::connect_to(instance, Timeouts::default()).await;
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.read_until("by test").await;
 }
 
 #[tokio::test]

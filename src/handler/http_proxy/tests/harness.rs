@@ -171,7 +171,7 @@ pub(super) fn info(client: SocketAddr) -> Arc<ConnectionInfo> {
 
 fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyService {
     let config = HttpProxyConfig { upstream: Some("app".into()), routes };
-    let proxy = HttpProxy::new(&config, &|_| Some(Arc::clone(upstream)), &|_| true).unwrap();
+    let proxy = HttpProxy::new(&config, &|_| Ok(Arc::clone(upstream)), &|_| true).unwrap();
     proxy.service(&endpoint(), &toml::Table::new()).unwrap()
 }
 

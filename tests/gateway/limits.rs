@@ -1,0 +1,146 @@
+//! Caps on connections, lists of addresses, and descriptors that run out.
+
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::client::{ask, connect, connect_from, get, read_to_end};
+use crate::support::{Folder, Gateway, PATIENCE, with_front};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A gateway that answers everything itself.
+const ANSWERING: &str = "[endpoints.front]\nlisten = \"127.0.0.1:0\"\nclass = \"internal\"\nhandler = \"site\"\n\
+    [handlers.site]\ntype = \"http-proxy\"\n[[handlers.site.routes]]\nrespond = { status = 200, body = \"ok\" }\n";
+
+fn rejected(endpoint: &str, reason: &str) -> String {
+    format!("portcullis_connections_rejected_total{{endpoint=\"{endpoint}\",reason=\"{reason}\"}}")
+}
+
+/// A connection that the gateway is known to hold: it has answered on it.
+fn held(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    assert_eq!(ask(&mut stream, GET).status, 200);
+    stream
+}
+
+/// Whether a new connection is closed without a word.
+fn is_turned_away(mut stream: TcpStream) -> bool {
+    read_to_end(&mut stream).0.is_empty()
+}
+
+#[test]
+fn an_endpoint_holds_as_many_connections_as_it_may_and_has_room_again_when_one_ends() {
+    let mut gateway = Gateway::start(&with_front(ANSWERING, "max_connections = 2"));
+    let front = gateway.address("front");
+    let (first, mut second) = (held(front), held(front));
+    assert!(is_turned_away(connect(front)));
+    assert!(gateway.wait_for_log("connection turned away").contains("reason=endpoint_full"));
+    gateway.wait_for_metric(&rejected("front", "endpoint_full"), 1.0);
+    assert_eq!(ask(&mut second, GET).status, 200, "those inside do not notice");
+    assert_eq!(gateway.json("/endpoints/front")["addresses"][0], front.to_string(), "the log and the admin port agree");
+
+    drop(first);
+    gateway.wait_for_metric("portcullis_connections_active{endpoint=\"front\"}", 1.0);
+    held(front);
+}
+
+#[test]
+fn the_gateway_holds_as_many_connections_as_it_may_over_all_endpoints() {
+    let back = "[endpoints.back]\nlisten = \"127.0.0.1:0\"\nclass = \"internal\"\nhandler = \"site\"\n";
+    let gateway = Gateway::start(&format!("{ANSWERING}{back}[gateway]\nmax_connections = 2"));
+    let _first = held(gateway.address("front"));
+    let second = held(gateway.address("back"));
+    assert!(is_turned_away(connect(gateway.address("front"))));
+    assert!(is_turned_away(connect(gateway.address("back"))));
+    gateway.wait_for_metric(&rejected("front", "gateway_full"), 1.0);
+    gateway.wait_for_metric(&rejected("back", "gateway_full"), 1.0);
+
+    drop(second);
+    gateway.wait_for_metric("portcullis_connections_active{endpoint=\"back\"}", 0.0);
+    held(gateway.address("front"));
+}
+
+#[test]
+fn many_clients_that_are_turned_away_are_all_counted_and_few_are_logged() {
+    let gateway = Gateway::start(&with_front(ANSWERING, "max_connections = 1"));
+    let _held = held(gateway.address("front"));
+    for _ in 0..200 {
+        assert!(is_turned_away(connect(gateway.address("front"))));
+    }
+    gateway.wait_for_metric(&rejected("front", "endpoint_full"), 200.0);
+    let logged = gateway.count_in_log("connection turned away");
+    assert!((1..100).contains(&logged), "{logged} lines");
+}
+
+#[test]
+fn who_is_denied_or_not_allowed_is_turned_away() {
+    let lists = "allow = [\"127.0.0.0/30\"]\ndeny = [\"127.0.0.2\"]";
+    let mut gateway = Gateway::start(&with_front(ANSWERING, lists));
+    let front = gateway.address("front");
+    held(front);
+    assert_eq!(ask(&mut connect_from([127, 0, 0, 3], front), GET).status, 200);
+    assert!(is_turned_away(connect_from([127, 0, 0, 2], front)), "denied");
+    assert!(is_turned_away(connect_from([127, 0, 0, 9], front)), "not allowed");
+    let line = gateway.wait_for_log("connection turned away");
+    assert!(line.contains("client=127.0.0.2:") && line.contains("reason=address"), "{line}");
+    gateway.wait_for_metric(&rejected("front", "address"), 2.0);
+}
+
+#[test]
+fn a_gateway_without_descriptors_rests_says_so_once_and_serves_again() {
+    let mut gateway = with_few_descriptors();
+    let front = gateway.address("front");
+    let mut inside = held(front);
+    let crowd: Vec<TcpStream> = (0..100).map(|_| connect(front)).collect();
+    gateway.wait_for_log("cannot accept");
+
+    // A second of exhaustion, by way of a read that nothing answers.
+    let (cpu, since) = (cpu_time(gateway.pid()), Instant::now());
+    inside.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    assert_eq!(inside.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let (used, passed) = (cpu_time(gateway.pid()) - cpu, since.elapsed());
+    assert!(used < passed / 4, "{used:?} of CPU in {passed:?}");
+    inside.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(ask(&mut inside, GET).status, 200, "those inside are served all the while");
+
+    assert_eq!(gateway.count_in_log("cannot accept"), 1);
+    drop(crowd);
+    gateway.wait_for_log("accepting again");
+    assert_eq!(get(front, "/").status, 200);
+    assert!(gateway.metric(&rejected("front", "resources")).unwrap() >= 5.0);
+}
+
+#[test]
+fn the_admin_port_answers_as_often_as_it_is_asked_while_no_descriptor_is_left() {
+    let mut gateway = with_few_descriptors();
+    let front = gateway.address("front");
+    let mut inside = held(front);
+    let _crowd: Vec<TcpStream> = (0..100).map(|_| connect(front)).collect();
+    gateway.wait_for_log("cannot accept");
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/healthz").status, 200);
+        // Long enough for the endpoint to try again, and to take whatever descriptor the admin port let go of.
+        inside.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
+        assert_eq!(inside.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+}
+
+/// A gateway with one worker, and fewer descriptors than it is about to have clients.
+fn with_few_descriptors() -> Gateway {
+    Gateway::start_by(Folder::new(), &format!("{ANSWERING}[gateway]\nworkers = 1"), |args| {
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=64", env!("CARGO_BIN_EXE_portcullis")]).args(args).env_remove("PORTCULLIS_CONFIG");
+        command
+    })
+}
+
+/// The CPU time that a process has used.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Fields 14 and 15, of which the third is the first behind the name in parentheses (proc(5)).
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10) // 100 ticks a second wherever Linux is built as usual
+}
