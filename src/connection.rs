@@ -138,7 +138,9 @@ async fn read_proxy_header(socket: &mut Socket) -> Result<Claim, String> {
         };
         let mut taken = (&mut *socket).take(take as u64);
         while taken.limit() > 0 {
-            taken.read(&mut window).await.map_err(|e| e.to_string())?;
+            if taken.read(&mut window).await.map_err(|e| e.to_string())? == 0 {
+                return Err("the peer's PROXY header was gone before it was read".into());
+            }
         }
         if let Some(claim) = claim {
             debug_assert!(have.remaining() >= take, "a header ends within what was peeked");

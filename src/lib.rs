@@ -13,6 +13,9 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod drain;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod handler;
 pub mod identity;

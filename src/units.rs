@@ -87,7 +87,7 @@ pub enum ServerAddress {
 pub fn server_address(text: &str) -> Result<ServerAddress, String> {
     let (host, port) = host_and_port(text, "10.0.0.5", 3000)?;
     if port == 0 {
-        return Err(format!("{text:?} has port 0, which cannot be dialled; write \"{host}:3000\""));
+        return Err(format!("{text:?} has port 0, which cannot be dialled; write \"{}:3000\"", host.escape_debug()));
     }
     if let Ok(address) = text.parse() {
         return Ok(ServerAddress::Address(address));
@@ -152,7 +152,7 @@ fn host_and_port<'a>(text: &'a str, host: &str, port: u16) -> Result<(&'a str, u
     }
     let Some((before, after)) = text.rsplit_once(':') else {
         let host = if text.is_empty() { host } else { text };
-        return Err(format!("{text:?} has no port; write \"{host}:{port}\""));
+        return Err(format!("{text:?} has no port; write \"{}:{port}\"", host.escape_debug()));
     };
     let inner = before.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     if inner.map_or(before.contains(':'), |inner| inner.parse::<Ipv6Addr>().is_err()) {
@@ -298,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_a_reader_panic_and_every_error_quotes_it(text in "\\PC{0,24}|[0-9a-z:./\\[\\]]{0,24}") {
+        fn no_text_makes_a_reader_panic_and_every_error_quotes_it_on_one_line(text in "(?s-u:[\\x00-\\x7f]){0,9}(:0)?|\\PC{0,24}|[0-9a-z:./\\[\\]]{0,24}") {
             let errors = [
                 duration(&text).err(),
                 positive_duration(&text).err(),
@@ -308,7 +308,9 @@ mod tests {
             for error in errors.into_iter().flatten() {
                 prop_assert!(error.contains(&format!("{text:?}")), "{}", error);
             }
-            let _ = (listen_address(&text), server_address(&text));
+            for error in [listen_address(&text).err(), server_address(&text).err()].into_iter().flatten() {
+                prop_assert!(!error.chars().any(char::is_control), "{:?}", error);
+            }
         }
 
         #[test]

@@ -11,7 +11,11 @@ mod chunked;
 mod deadline;
 mod exchange;
 mod fault;
+#[cfg(any(test, fuzzing))]
+mod feed;
 mod field;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod gate;
 mod guard;
 mod head;

@@ -6,6 +6,8 @@
 
 mod client_cert;
 mod fields;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod path;
 mod request;
 mod response;

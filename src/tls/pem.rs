@@ -11,7 +11,7 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 
 /// A block that was begun.
 pub(super) struct Block {
-    /// What stands between `BEGIN ` and the dashes.
+    /// What stands between `BEGIN ` and the dashes, with a question mark for each octet that no label has: it is shown.
     pub(super) label: String,
     /// The line that it begins on, from 1.
     pub(super) line: usize,
@@ -56,7 +56,8 @@ pub(super) fn blocks(file: &[u8]) -> Vec<Block> {
 fn block(text: &[u8], line: usize, hidden: Option<&'static str>) -> Block {
     let label = &text[BEGIN.len()..];
     let end = label.iter().position(|b| matches!(b, b'-' | b'\n' | b'\r')).unwrap_or(label.len());
-    let label = String::from_utf8_lossy(&label[..end.min(64)]).trim().to_owned();
+    let shown = |b: &u8| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '?' };
+    let label: String = label[..end.min(64)].trim_ascii().iter().map(shown).collect();
     let encrypted = label == "ENCRYPTED PRIVATE KEY" || memchr::memmem::find(text, b"Proc-Type: 4,ENCRYPTED").is_some();
     let item = if encrypted { Ok(None) } else { decode(text) };
     Block { label, line, hidden, encrypted, item }
@@ -121,6 +122,11 @@ mod tests {
         assert_eq!(found[1].hidden, Some("is indented"));
         assert_eq!(found[2].item.as_ref().unwrap_err(), "has no END line");
         assert_eq!(found.iter().map(|b| b.line).collect::<Vec<_>>(), [1, 4, 7]);
+    }
+
+    #[test]
+    fn a_label_brings_no_control_character_into_a_message() {
+        assert_eq!(blocks(b"-----BEGIN CE\x1b[2JRT\xff -----\n")[0].label, "CE?[2JRT?");
     }
 
     #[test]

@@ -281,8 +281,9 @@ fn check_framing(head: &Parts) -> Result<(), &'static str> {
     }
 }
 
+/// At most 19 digits, so that no reader's 64-bit number overflows; hyper looks at none where no body can follow.
 fn is_length(value: &HeaderValue) -> bool {
-    !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit)
+    (1..=19).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 impl Failure {

@@ -1,6 +1,7 @@
 //! A request's body as the service reads it.
 //!
-//! Owns the count of its bytes and, for HTTP/2, the deadline between two reads; HTTP/1.1's is the guard's.
+//! Owns the count of its bytes and, for HTTP/2, the deadline between two reads and the check of trailers; HTTP/1.1's are
+//! the guard's.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::deadline::Deadline;
 use super::exchange::Halves;
 use super::fault::Fault;
 use super::gate::Gate;
+use super::trailers;
 
 /// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
 ///
@@ -28,7 +30,7 @@ pub struct RequestBody {
     watch: Option<Box<Watch>>,
 }
 
-/// The deadline between two reads of one stream among many.
+/// The deadline between two reads of one stream among many, and where its faults are counted.
 #[derive(Debug)]
 struct Watch {
     gate: Arc<Gate>,
@@ -49,11 +51,21 @@ impl RequestBody {
 impl Watch {
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        self.clock.poll(cx, since + self.gate.context.timeouts.body).map(|()| {
-            let fault = Fault::BODY_LATE;
-            self.gate.context.metrics.here().requests_refused[fault.reason as usize].add(1);
-            fault.detail.into()
-        })
+        self.clock.poll(cx, since + self.gate.context.timeouts.body).map(|()| self.broken_by(Fault::BODY_LATE))
+    }
+
+    /// What the guard refuses in HTTP/1: the upstream is sent both alike.
+    fn check(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
+        let mut names = frame.trailers_ref().into_iter().flat_map(|trailers| trailers.keys());
+        if names.any(|name| trailers::is_forbidden(name.as_str().as_bytes())) {
+            return Err(self.broken_by(trailers::LATE));
+        }
+        Ok(frame)
+    }
+
+    fn broken_by(&self, fault: Fault) -> BoxError {
+        self.gate.context.metrics.here().requests_refused[fault.reason as usize].add(1);
+        fault.detail.into()
     }
 }
 
@@ -75,7 +87,10 @@ impl Body for RequestBody {
         if let (Some(halves), Some(Ok(frame))) = (&this.halves, &frame) {
             halves.received.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Relaxed);
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame.map(|frame| match &this.watch {
+            Some(watch) => watch.check(frame?),
+            None => Ok(frame?),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

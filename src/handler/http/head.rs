@@ -202,7 +202,7 @@ fn is_11(version: &[u8]) -> Result<bool, Fault> {
 /// Whether a target is made of visible ASCII without what never stands in one: fragments, quotes and angle brackets.
 ///
 /// Laxer than RFC 3986 where browsers are: they send `|` or `^` as they stand, and in a query a backtick too.
-fn is_visible(target: &[u8]) -> bool {
+pub(super) fn is_visible(target: &[u8]) -> bool {
     let path = memchr(b'?', target).map_or(target, |end| &target[..end]);
     if memchr(b'`', path).is_some() {
         return false;

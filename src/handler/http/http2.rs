@@ -28,7 +28,7 @@ use super::fault::Fault;
 use super::field::{MAX_FIELDS, MAX_SECTION};
 use super::patient::Patient;
 use super::serve::broken;
-use super::{HttpService, authority};
+use super::{HttpService, authority, head};
 use crate::handler::ServeError;
 use crate::stream::Stream;
 
@@ -103,7 +103,7 @@ fn builder(stall: Duration) -> Builder<Streams> {
     builder
 }
 
-/// What h2 does not check: the authority, the number of fields, methods that are not for a gateway.
+/// What h2 does not check: the authority, the target, the number of fields, methods that are not for a gateway.
 ///
 /// A request that names its authority by `Host` alone gets it into its URI, so that services look in one place.
 pub(super) fn check<B>(request: &mut Request<B>, scheme: &str) -> Result<(), Fault> {
@@ -112,6 +112,11 @@ pub(super) fn check<B>(request: &mut Request<B>, scheme: &str) -> Result<(), Fau
     }
     if request.headers().len() > usize::from(MAX_FIELDS) {
         return Err(Fault::too_large("the request has more than 100 fields"));
+    }
+    // As strictly as in HTTP/1: the target may go on in a request line (RFC 9113, section 10.3).
+    let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    if !head::is_visible(target.as_bytes()) {
+        return Err(Fault::malformed("the request target has a character that is not allowed"));
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     let (host, more) = (hosts.next(), hosts.next());

@@ -1,6 +1,6 @@
 //! The trailer section of a chunked body, read as strictly as a head (RFC 9112, section 7.1.2).
 //!
-//! Fed by `scan`.
+//! Fed by `scan`; `body` asks which fields HTTP/2's trailers may hold.
 
 use super::fault::Fault;
 use super::field::{Lines, MAX_FIELDS, split};
@@ -53,10 +53,18 @@ impl Trailers {
                 return Err(Fault::chunk("the body has more than 100 trailer fields"));
             }
             let (name, _) = split(line)?;
-            if FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
-                return Err(Fault::chunk("a trailer field is one that must not come late"));
+            if is_forbidden(name) {
+                return Err(LATE);
             }
         }
         Ok(None)
     }
+}
+
+/// The fault of a field that [`is_forbidden`].
+pub(super) const LATE: Fault = Fault::chunk("a trailer field is one that must not come late");
+
+/// Whether a field must not come late.
+pub(super) fn is_forbidden(name: &[u8]) -> bool {
+    FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }

@@ -1,8 +1,8 @@
 //! The normal form of a request's path: what routes decide on is what the upstream is sent.
 //!
-//! RFC 3986, section 6.2.2: unreserved characters stand as they are, other escapes in upper case, dot segments are
-//! removed. What upstreams are known to read in different ways is refused, or told by [`lenient`] so that `routes` can
-//! refuse it where it would matter.
+//! RFC 3986, section 6.2.2: unreserved characters stand as they are, characters that no path may hold are escaped, escapes
+//! are in upper case, dot segments are removed. What upstreams are known to read in different ways is refused, or told by
+//! [`lenient`] so that `routes` can refuse it where it would matter.
 
 use std::borrow::Cow;
 
@@ -16,65 +16,130 @@ pub(super) fn normal(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if is_plain(path.as_bytes()) {
         return Ok(Cow::Borrowed(path));
     }
-    without_dot_segments(&unescaped(path)?).map(Cow::Owned)
+    without_dot_segments(&escaped(path)?).map(Cow::Owned)
 }
 
-/// The path as the most lenient upstream would read it: escaped slashes and backslashes are slashes, path parameters
-/// (`;…`) are dropped, empty segments are no segments. `None` where that changes nothing.
+/// The path as lenient upstreams would read it: escapes are taken back, escaped slashes and backslashes are slashes, path
+/// parameters (`;…`) are dropped, empty segments are no segments. Nothing where that changes nothing.
+///
+/// There are two readings, since an escaped slash within a parameter is dropped with it by whoever looks for parameters
+/// first. A byte above 127 is read as the character of that number: the text is for comparison alone.
 ///
 /// `normal` must be a normal form.
-pub(super) fn lenient(normal: &str) -> Option<String> {
+pub(super) fn lenient(normal: &str) -> Vec<String> {
     let bytes = normal.as_bytes();
     if memchr::memchr2(b';', b'%', bytes).is_none() && memchr::memmem::find(bytes, b"//").is_none() {
-        return None;
+        return Vec::new();
     }
-    let slashes = normal.replace("%2F", "/").replace("%5C", "/");
-    let mut read = String::with_capacity(slashes.len());
-    for segment in slashes.split('/').map(without_parameters).filter(|segment| !segment.is_empty()) {
-        read.push('/');
-        read.push_str(segment);
-    }
-    if read.is_empty() || slashes.ends_with('/') {
-        read.push('/');
-    }
-    (read != normal).then_some(read)
+    let segments = || normal.split('/').map(plain);
+    let slashes_first = joined(segments().flat_map(|segment| split_at_slashes(&segment)), normal);
+    let parameters_first =
+        joined(segments().flat_map(|segment| split_at_slashes(without_parameters(&segment))), normal);
+    let mut readings = vec![slashes_first, parameters_first];
+    readings.dedup();
+    readings
 }
 
-/// Whether nothing of the path needs a closer look: no escapes, no backslashes, no segment that begins with a dot.
-fn is_plain(path: &[u8]) -> bool {
-    memchr::memchr2(b'%', b'\\', path).is_none() && memchr::memmem::find(path, b"/.").is_none()
+/// A normal path with its escapes taken back, as [`lenient`] does, for comparison with what it returns.
+pub(super) fn plain(normal: &str) -> String {
+    let mut pieces = normal.split('%');
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2).unwrap_or((piece, ""));
+        plain.extend(escaped_byte(digits).map(char::from));
+        plain.push_str(rest);
+    }
+    plain
 }
+
+/// Whether a reader could take the path for another one: it has parameters, empty segments, or escapes of characters that
+/// can stand as they are, slashes and backslashes among them.
+pub(super) fn is_ambiguous(normal: &str) -> bool {
+    let stands = |piece: &str| {
+        piece.get(..2).and_then(escaped_byte).is_some_and(|b| STANDS[usize::from(b)] || matches!(b, b'%' | b'\\'))
+    };
+    normal.contains("//") || normal.contains(';') || normal.split('%').skip(1).any(stands)
+}
+
+fn split_at_slashes(plain: &str) -> Vec<String> {
+    plain.split(['/', '\\']).map(|part| without_parameters(part).to_owned()).collect()
+}
+
+fn joined(segments: impl Iterator<Item = String>, normal: &str) -> String {
+    let mut read = String::with_capacity(normal.len());
+    for segment in segments.filter(|segment| !segment.is_empty()) {
+        read.push('/');
+        read.push_str(&segment);
+    }
+    if read.is_empty() {
+        read.push('/');
+    }
+    read
+}
+
+/// Whether nothing of the path needs a closer look: nothing is escaped or should be, no segment begins with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    path.iter().all(|b| STANDS[usize::from(*b)]) && memchr::memmem::find(path, b"/.").is_none()
+}
+
+/// What may stand in a path as it is: `pchar` and the slash (RFC 3986, section 3.3).
+static STANDS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 128 {
+        let c = b as u8;
+        table[b] = c.is_ascii_alphanumeric()
+            || matches!(c, b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b'@')
+            || matches!(c, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=');
+        b += 1;
+    }
+    table
+};
 
 fn without_parameters(segment: &str) -> &str {
     segment.split_once(';').map_or(segment, |(name, _)| name)
 }
 
-/// Takes escapes of unreserved characters back and writes the others in upper case (RFC 3986, section 6.2.2.1 and .2).
-fn unescaped(path: &str) -> Result<String, &'static str> {
+/// Takes escapes of unreserved characters back, writes the others in upper case, and escapes what no path may hold
+/// (RFC 3986, sections 6.2.2.1 and .2; section 2.1).
+fn escaped(path: &str) -> Result<String, &'static str> {
     let mut pieces = path.split('%');
-    let mut plain = String::with_capacity(path.len());
-    plain.push_str(pieces.next().unwrap_or_default());
+    let mut escaped = String::with_capacity(path.len());
+    escape_into(&mut escaped, pieces.next().unwrap_or_default());
     for piece in pieces {
-        let byte = piece.get(..2).and_then(escaped_byte).ok_or("a percent sign is not followed by two hex digits")?;
-        match byte {
+        let (digits, rest) = piece.split_at_checked(2).unwrap_or_default();
+        match escaped_byte(digits).ok_or("a percent sign is not followed by two hex digits")? {
             0 => return Err("the path holds an escaped NUL"),
-            b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => plain.push(char::from(byte)),
-            _ => {
-                plain.push('%');
-                plain.extend(piece[..2].chars().map(|digit| digit.to_ascii_uppercase()));
-            }
+            b @ (b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z') => escaped.push(char::from(b)),
+            b => push_escape(&mut escaped, b),
         }
-        plain.push_str(&piece[2..]);
+        escape_into(&mut escaped, rest);
     }
-    if plain.contains('\\') {
-        return Err("the path holds a backslash");
+    if path.contains(['\\', '\0']) {
+        return Err("the path holds a backslash or NUL");
     }
-    Ok(plain)
+    Ok(escaped)
+}
+
+fn escape_into(escaped: &mut String, text: &str) {
+    for b in text.bytes() {
+        if STANDS[usize::from(b)] {
+            escaped.push(char::from(b));
+        } else {
+            push_escape(escaped, b);
+        }
+    }
+}
+
+fn push_escape(escaped: &mut String, b: u8) {
+    escaped.push('%');
+    escaped.extend([b >> 4, b & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])));
 }
 
 fn escaped_byte(digits: &str) -> Option<u8> {
     // `from_str_radix` would take a sign.
-    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
+    let is_escape = digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_escape.then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
 /// RFC 3986, section 5.2.4.
@@ -103,13 +168,9 @@ fn without_dot_segments(path: &str) -> Result<String, &'static str> {
     Ok(kept)
 }
 
-/// Whether a lenient reader would find a dot segment in it: `..;x`, `..%2F`, `x%5C..`.
+/// Whether a lenient reader would find a dot segment in it: `..;x`, `..%3B`, `..%2F`, `x%5C..`.
 fn hides_dot_segment(segment: &str) -> bool {
-    segment
-        .split("%2F")
-        .flat_map(|part| part.split("%5C"))
-        .map(without_parameters)
-        .any(|part| matches!(part, "." | ".."))
+    plain(segment).split(['/', '\\']).map(without_parameters).any(|part| matches!(part, "." | ".."))
 }
 
 #[cfg(test)]
@@ -139,6 +200,8 @@ mod tests {
             ("/a//../b", "/a/b"),
             ("/.well-known/x", "/.well-known/x"),
             ("/..a/...", "/..a/..."),
+            ("/a|b\"{^}", "/a%7Cb%22%7B%5E%7D"),
+            ("/é", "/%C3%A9"),
         ] {
             assert_eq!(normal(path).unwrap(), expected, "{path}");
         }
@@ -155,8 +218,10 @@ mod tests {
             "/%+1",
             "/%é",
             "/%00",
+            "/\0",
             "/a\\b",
             "/..;/x",
+            "/..%3b/x",
             "/%2e%2e;a=b/x",
             "/..%2fx",
             "/x%5c..",
@@ -167,23 +232,41 @@ mod tests {
     }
 
     #[test]
-    fn a_lenient_reader_sees_through_parameters_escaped_slashes_and_empty_segments() {
+    fn a_lenient_reader_sees_through_escapes_parameters_and_empty_segments() {
         for (path, expected) in [
-            ("/a/b", None),
-            ("/private;x/y", Some("/private/y")),
-            ("//private/y", Some("/private/y")),
-            ("/private%2Fy", Some("/private/y")),
-            ("/private%5Cy/", Some("/private/y/")),
-            ("/a%20b", None),
-            ("//", Some("/")),
+            ("/a/b", vec![]),
+            ("/private;x/y", vec!["/private/y"]),
+            ("/private%3Bx/y", vec!["/private/y"]),
+            ("//private/y", vec!["/private/y"]),
+            ("/private%2Fy", vec!["/private/y"]),
+            ("/private%5Cy/", vec!["/private/y"]),
+            ("/a;x%2Fb/c", vec!["/a/b/c", "/a/c"]),
+            ("/a%3Ab%20c", vec!["/a:b c"]),
+            ("//", vec!["/"]),
         ] {
-            assert_eq!(lenient(path).as_deref(), expected, "{path}");
+            assert_eq!(lenient(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_ambiguous_where_it_could_be_written_in_another_way() {
+        for (path, expected) in [
+            ("/a:b/%20%C3%A9/", false),
+            ("/a%3Ab", true),
+            ("/a%2Fb", true),
+            ("/a%5Cb", true),
+            ("/a%252Fb", true),
+            ("/a;b", true),
+            ("/a//b", true),
+        ] {
+            assert_eq!(is_ambiguous(path), expected, "{path}");
         }
     }
 
     fn paths() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
-            "/", ".", "..", "a", "Z", ";", "%2e", "%2E", "%2f", "%5c", "%41", "%c3", "~", "%", "//", "é", "%25",
+            "/", ".", "..", "a", "Z", ";", "%2e", "%2E", "%2f", "%5c", "%41", "%c3", "~", "%", "//", "é", "%25", "%3b",
+            "|",
         ]);
         prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
     }
@@ -201,8 +284,9 @@ mod tests {
             if let Ok(normal) = normal(&path) {
                 prop_assert!(normal.starts_with('/'));
                 prop_assert!(normal.split('/').all(|segment| segment != "." && segment != ".."));
-                let lenient = lenient(&normal).unwrap_or_default();
-                prop_assert!(lenient.split('/').all(|segment| segment != "." && segment != ".."), "{}", lenient);
+                for lenient in lenient(&normal) {
+                    prop_assert!(lenient.split('/').all(|segment| segment != "." && segment != ".."), "{}", lenient);
+                }
             }
         }
 

@@ -199,8 +199,8 @@ fn check_length(fields: &HeaderMap, asks: &Asks) -> Result<(), &'static str> {
     }
 }
 
-/// Fields that the gateway sets or that would mislead the upstream, in the spelling of CGI and its heirs too, where `_`
-/// and `-` are one. `Expect` is answered by the engine; `Proxy` would name a proxy to CGI programs.
+/// Fields that the gateway sets or that would mislead the upstream, in the spellings of CGI and its heirs too, where `_`
+/// and `-` are one, and with some every other character that is neither letter nor digit. `Expect` is answered by the engine; `Proxy` would name a proxy to CGI programs.
 fn is_not_the_clients_to_say(name: &HeaderName) -> bool {
     let ours = |name: &str| {
         matches!(
@@ -216,7 +216,8 @@ fn is_not_the_clients_to_say(name: &HeaderName) -> bool {
         )
     };
     let name_text = name.as_str();
-    *name == EXPECT || ours(name_text) || (name_text.contains('_') && ours(&name_text.replace('_', "-")))
+    let odd = |c: char| c != '-' && !c.is_ascii_alphanumeric();
+    *name == EXPECT || ours(name_text) || (name_text.contains(odd) && ours(&name_text.replace(odd, "-")))
 }
 
 /// HTTP/2 may split `Cookie`, HTTP/1.1 may not (RFC 9113, section 8.2.3).
@@ -348,7 +349,15 @@ mod tests {
     #[test]
     fn trailers_cannot_say_what_the_head_could_not() {
         let mut trailers = HeaderMap::new();
-        for name in ["forwarded", "client_cert", "host", "content-length", "transfer-encoding", "grpc-status"] {
+        for name in [
+            "forwarded",
+            "client_cert",
+            "x.forwarded_for",
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "grpc-status",
+        ] {
             trailers.insert(name, HeaderValue::from_static("x"));
         }
         strip_trailers(&mut trailers);

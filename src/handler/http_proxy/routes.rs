@@ -19,6 +19,8 @@ pub(super) struct Route {
     host: HostPattern,
     /// A normal path without the slash at its end, so that the root is empty.
     prefix: String,
+    /// The prefix with its escapes taken back: what a lenient reader compares with.
+    plain: String,
     /// Empty means all.
     endpoints: Vec<String>,
     action: Action,
@@ -77,12 +79,11 @@ pub(super) fn choose<'a>(routes: &'a [Route], host: &str, path: &str) -> Result<
     if routes.is_empty() {
         return Ok(None);
     }
-    let position = |path: &str| routes.iter().position(|route| route.matches(host, path));
-    let chosen = position(path);
-    if let Some(lenient) = path::lenient(path)
-        && position(&lenient) != chosen
-    {
-        return Err("the path could be read in two ways");
+    let chosen = routes.iter().position(|route| route.matches(host, &route.prefix, path));
+    for read in path::lenient(path) {
+        if routes.iter().position(|route| route.matches(host, &route.plain, &read)) != chosen {
+            return Err("the path could be read in two ways");
+        }
     }
     Ok(chosen.map(|i| &routes[i].action))
 }
@@ -93,8 +94,9 @@ impl Route {
         self.endpoints.is_empty() || self.endpoints.iter().any(|name| name == endpoint)
     }
 
-    fn matches(&self, host: &str, path: &str) -> bool {
-        is_under(path, &self.prefix) && self.host.matches(host)
+    /// Whether it matches a path by one of its prefixes.
+    fn matches(&self, host: &str, prefix: &str, path: &str) -> bool {
+        is_under(path, prefix) && self.host.matches(host)
     }
 
     /// Whether it matches everything that `other` does.
@@ -167,7 +169,9 @@ fn compile_one(route: &RouteConfig, names: &Names<'_>, report: &mut dyn FnMut(&s
         }
     }
     let action = action(route, names, report);
-    Some(Route { host: host?, prefix: prefix?, endpoints: route.endpoints.clone(), action: action? })
+    let prefix = prefix?;
+    let plain = path::plain(&prefix);
+    Some(Route { host: host?, prefix, plain, endpoints: route.endpoints.clone(), action: action? })
 }
 
 fn prefix(written: &str) -> Result<String, String> {
@@ -175,8 +179,10 @@ fn prefix(written: &str) -> Result<String, String> {
         return Err(format!("{written:?} is not a path: it holds {bad:?}"));
     }
     let normal = path::normal(written).map_err(|why| format!("{written:?} is not a path: {why}"))?;
-    if path::lenient(&normal).is_some() {
-        return Err(format!("{written:?} could be read in two ways: leave out `;`, `//` and escaped slashes"));
+    if path::is_ambiguous(&normal) {
+        return Err(format!(
+            "{written:?} could be read in two ways: leave out `;`, `//` and escapes of what can stand as it is"
+        ));
     }
     Ok(normal.strip_suffix('/').unwrap_or(&normal).to_owned())
 }
@@ -291,6 +297,32 @@ mod tests {
         for path in ["//private/x", "/private%2Fx", "/private;x/y", "/a;b//c%2Fd"] {
             let expected = if path.contains("private") { "ambiguous" } else { "app" };
             assert_eq!(chosen(&routes, "h", path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_spelling_of_a_guarded_path_gets_past_its_route() {
+        let routes = compiled(&[
+            respond("/v1/a:b", 403),
+            respond("/c%20d", 403),
+            respond("/é|", 403),
+            respond("/e/f", 403),
+            route("", "", &[], "app"),
+        ]);
+        for (path, expected) in [
+            ("/v1/a:b", "403"),
+            ("/v1/a%3ab/x", "ambiguous"),
+            ("/%76%31/a:b", "403"),
+            ("/c%20d", "403"),
+            ("/%63%20%64/", "403"),
+            ("/%c3%a9%7c", "403"),
+            ("/é|", "403"),
+            ("/e;x%2Fy/f", "ambiguous"),
+            ("/e%3Bx%5Cy/f", "ambiguous"),
+            ("/c%20e", "app"),
+        ] {
+            let normal = path::normal(path).unwrap();
+            assert_eq!(chosen(&routes, "h", &normal), expected, "{path}");
         }
     }
 

@@ -19,15 +19,21 @@ use crate::relay::relay;
 use crate::upstream::Tunnel;
 
 /// The protocol that a request asks to switch to; `None` where it does not ask, or not in a way that is passed on:
-/// over HTTP/2, with a body, or to HTTP/2 itself, which would let requests pass unseen.
+/// over HTTP/2, with a body, or to what carries HTTP again, such as h2c or TLS (RFC 2817), which would let requests pass
+/// unseen.
 pub(super) fn asked(head: &Parts, has_body: bool) -> Option<HeaderValue> {
     if head.version != Version::HTTP_11 || has_body || !fields::has_token(&head.headers, CONNECTION, "upgrade") {
         return None;
     }
     let mut lines = head.headers.get_all(UPGRADE).iter();
     let protocol = lines.next().filter(|_| lines.next().is_none())?;
-    let is_http2 = fields::tokens(protocol).any(|token| token.get(..2).is_some_and(|t| t.eq_ignore_ascii_case(b"h2")));
-    (!is_http2).then(|| protocol.clone())
+    (!fields::tokens(protocol).any(carries_http)).then(|| protocol.clone())
+}
+
+/// Whether requests would pass within the protocol.
+fn carries_http(protocol: &[u8]) -> bool {
+    const PREFIXES: [&[u8]; 5] = [b"h2", b"h3", b"http", b"shttp", b"tls"];
+    PREFIXES.iter().any(|prefix| protocol.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
 }
 
 /// The client's end of an upgrade that the upstream has yet to agree to.
@@ -96,10 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_over_http_2_with_a_body_or_to_http_2_is_an_ordinary_request() {
+    fn an_upgrade_over_http_2_with_a_body_or_to_what_carries_http_is_an_ordinary_request() {
         let to = |protocol| [("connection", "upgrade"), ("upgrade", protocol)];
         assert!(asked_with(Version::HTTP_2, &to("websocket"), false).is_none());
         assert!(asked_with(Version::HTTP_11, &to("websocket"), true).is_none());
-        assert!(asked_with(Version::HTTP_11, &to("websocket, H2C"), false).is_none());
+        for carrier in ["websocket, H2C", "TLS/1.0, HTTP/1.1", "HTTP/2.0", "h3"] {
+            assert!(asked_with(Version::HTTP_11, &to(carrier), false).is_none(), "{carrier}");
+        }
     }
 }

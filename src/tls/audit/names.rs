@@ -323,8 +323,17 @@ fn short(names: &[String]) -> String {
     text
 }
 
-/// The first of the leaf's names that the constraints forbid (RFC 5280, section 4.2.1.10).
+/// How many times a name is held against a subtree: as often as rustls clients do before they refuse the chain.
+const MOST_COMPARISONS: usize = 250_000;
+
+/// The first of the leaf's names that the constraints forbid (RFC 5280, section 4.2.1.10), or all, where there are more
+/// than anyone compares.
 pub(super) fn forbidden(constraints: &NameConstraints, leaf: &Certificate) -> Option<String> {
+    let names = leaf.extensions.dns_names.len() + leaf.extensions.ip_addresses.len();
+    let subtrees = constraints.permitted.len() + constraints.excluded.len();
+    if names.saturating_mul(subtrees) > MOST_COMPARISONS {
+        return Some(format!("{names} names, since they have {subtrees} subtrees: more than clients compare"));
+    }
     let dns_forbidden = |name: &&String| {
         let inside = |tree: &Subtree| matches!(tree, Subtree::Dns(domain) if dns_inside(name, domain));
         let some = constraints.permitted.iter().any(|tree| matches!(tree, Subtree::Dns(_)));
@@ -370,8 +379,10 @@ fn ip_inside(ip: IpAddr, network: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{covers, dns_inside, is_internal, is_reserved, wildcard_fault};
+    use super::{covers, dns_inside, forbidden, is_internal, is_reserved, wildcard_fault};
+    use crate::tls::certificate::{Certificate, NameConstraints, Subtree};
     use proptest::prelude::*;
 
     #[test]
@@ -384,6 +395,20 @@ mod tests {
         assert!(!covers(&["w*.example.com", "*", "*.*.com"], "www.example.com"));
         assert!(!covers(&["*"], "*"));
         assert!(covers(&names, "*.example.com"));
+    }
+
+    #[test]
+    fn more_names_and_subtrees_than_clients_compare_are_not_compared() {
+        let names: Vec<String> = (0..1000).map(|i| format!("{i}.example.com")).collect();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let leaf = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let leaf = Certificate::read(leaf.der().clone(), 1).unwrap();
+        let excluding = |count| NameConstraints {
+            permitted: Vec::new(),
+            excluded: (0..count).map(|i| Subtree::Dns(format!("{i}.example.org"))).collect(),
+        };
+        assert_eq!(forbidden(&excluding(250), &leaf), None);
+        assert!(forbidden(&excluding(251), &leaf).unwrap().contains("more than clients compare"));
     }
 
     #[test]

@@ -72,6 +72,37 @@ async fn a_host_that_differs_from_the_authority_is_refused_and_the_connection_go
 }
 
 #[tokio::test]
+async fn a_target_that_http_1_would_refuse_is_refused() {
+    let (mut sender, _connection) = speak(Client::connect().await.socket).await;
+    for target in ["/é", "/a?b=é", "/\""] {
+        let request = get(&format!("http://a{target}"));
+        assert_eq!(sender.send_request(request).await.unwrap().status(), 400, "{target:?}");
+    }
+    assert_eq!(sender.send_request(get("http://a/%C3%A9?`{|}")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_trailer_that_http_1_would_refuse_breaks_the_body() {
+    let client = Client::connect().await;
+    let metrics = client.metrics.clone();
+    let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(client.socket)).await.unwrap();
+    tokio::spawn(connection);
+    for (name, passes) in [("authorization", false), ("x-forwarded-for", false), ("x-sum", true)] {
+        let mut trailers = hyper::HeaderMap::new();
+        trailers.insert(name, "1".parse().unwrap());
+        let body = Full::new(Bytes::from_static(b"abc")).with_trailers(std::future::ready(Some(Ok(trailers))));
+        let response = sender.send_request(Request::post("http://a/echo").body(body).unwrap()).await;
+        let collected = match response {
+            Ok(response) => response.into_body().collect().await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        assert_eq!(collected.is_ok(), passes, "{name}: {collected:?}");
+    }
+    let count = metrics.sum(|c| c.requests_refused[crate::metrics::RequestRefusal::Chunk as usize].get());
+    assert_eq!(count, 2);
+}
+
+#[tokio::test]
 async fn a_tunnel_is_not_made() {
     let client = Client::connect().await;
     let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(client.socket)).await.unwrap();

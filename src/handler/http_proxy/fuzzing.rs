@@ -1,0 +1,35 @@
+//! Paths and the choice of a route, as the fuzz targets see them.
+
+use super::routes::{self, Action, Names};
+use super::{path, request};
+use crate::config::RouteConfig;
+use hyper::{Request, Uri};
+
+/// A path's normal form.
+pub fn normal_path(path: &str) -> Option<String> {
+    path::normal(path).ok().map(String::from)
+}
+
+/// One route that answers here what is under its path; everything else would be passed on.
+pub struct Guarded(Vec<routes::Route>);
+
+impl Guarded {
+    /// Guards a path; `None` where a configuration could not name it.
+    pub fn new(path: &str) -> Option<Self> {
+        let respond = Some(crate::config::RouteRespondConfig { status: 403, body: String::new() });
+        let route = RouteConfig { host: None, path: Some(path.into()), endpoints: Vec::new(), upstream: None, respond };
+        let mut errors = Vec::new();
+        let routes = routes::compile(&[route], &Names { upstream: &|_| None, endpoint: &|_| false }, &mut errors);
+        errors.is_empty().then_some(Self(routes))
+    }
+
+    /// The path that an upstream is sent for a request; `None` where the request is answered here, refused or guarded.
+    pub fn passes_on(&self, uri: &Uri) -> Option<String> {
+        let (head, ()) = Request::builder().uri(uri.clone()).header("host", "a").body(()).ok()?.into_parts();
+        let target = request::Target::of(&head).ok()?;
+        match routes::choose(&self.0, target.host(), target.path(&head)) {
+            Ok(None) => Some(target.path(&head).to_owned()),
+            Ok(Some(Action::Respond(..) | Action::PassOn(_))) | Err(_) => None,
+        }
+    }
+}
