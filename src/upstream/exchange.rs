@@ -89,11 +89,12 @@ impl Upstream {
     /// No answer that could be passed on; it is counted, and the connection is closed.
     pub async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answered, ExchangeError> {
         let begun = Instant::now();
+        let mut now = begun;
         let mut unreachable = None;
         for server in self.pick() {
-            if let Some(link) = server.pool.take(self.timeouts.idle) {
+            if let Some(link) = server.pool.take(now, self.timeouts.idle) {
                 let copy = is_repeatable(&request).then(|| copy_of(&request));
-                match self.attempt(server, link, request, begun).await {
+                match self.attempt(server, link, request, now).await {
                     Ok(answer) => return Ok(answer),
                     Err(Unanswered { unsent: Some(unsent), .. }) => request = *unsent,
                     Err(Unanswered { error, .. }) => match copy {
@@ -102,14 +103,16 @@ impl Upstream {
                     },
                 }
             }
-            match self.fresh(server).await {
+            // Boxed, so that the many requests that dial nobody do not carry the room for it along.
+            match Box::pin(self.fresh(server)).await {
                 Ok(link) => {
                     let attempt = self.attempt(server, link, request, Instant::now()).await;
                     return attempt.map_err(|unanswered| counted(server, unanswered.error));
                 }
                 Err(error) => unreachable = Some(server.failed(Failure::Dial(error))),
             }
-            if begun.elapsed() >= 2 * self.timeouts.connect {
+            now = Instant::now();
+            if now.duration_since(begun) >= 2 * self.timeouts.connect {
                 break;
             }
         }
@@ -238,9 +241,10 @@ fn accept(
     deadlines: Deadlines,
     offered: Option<HeaderValue>,
 ) -> Result<Answer, Failure> {
+    let now = Instant::now();
     let counters = server.metrics.here();
     counters.responses.count(response.status().as_u16().into());
-    counters.response_seconds.observe(deadlines.begun.elapsed());
+    counters.response_seconds.observe(now.duration_since(deadlines.begun));
     let (mut head, incoming) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let agreed = offered.is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), &offered));
@@ -254,7 +258,7 @@ fn accept(
     }
     check_framing(&head).map_err(Failure::Protocol)?;
     // A server that was offered another protocol and refused may still have begun to speak it.
-    let body = ResponseBody::new(incoming, Arc::clone(server), link, deadlines, offered.is_none());
+    let body = ResponseBody::new(incoming, Arc::clone(server), link, deadlines, offered.is_none(), now);
     Ok(Answer::Response(Response::from_parts(head, body)))
 }
 

@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::dial::Open;
 use super::request_body::Outgoing;
+use crate::stream::gather;
 
 /// The most that hyper buffers of a connection, each way, and the largest head of a response, in bytes.
 const MOST_BUFFERED: usize = 64 * 1024;
@@ -151,7 +152,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        gather(Pin::new(&mut self.tcp), cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

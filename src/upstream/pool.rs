@@ -27,12 +27,12 @@ struct Kept {
 }
 
 impl Pool {
-    /// Takes the connection that was put back last. What waited longer than `idle`, or was closed or written to by its
-    /// server meanwhile, is closed and passed over.
-    pub(super) fn take(&self, idle: Duration) -> Option<Box<Link>> {
+    /// Takes the connection that was put back last. What waited longer than `idle` at `now`, or was closed or written to
+    /// by its server meanwhile, is closed and passed over.
+    pub(super) fn take(&self, now: Instant, idle: Duration) -> Option<Box<Link>> {
         let mut kept = self.slots.get()?.borrow_mut();
         while let Some(mut last) = kept.pop() {
-            if last.since.elapsed() >= idle {
+            if now.duration_since(last.since) >= idle {
                 kept.clear(); // the rest was put back earlier still
                 return None;
             }
@@ -43,11 +43,11 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for the next request; closes it where this worker keeps enough already.
-    pub(super) fn put(&self, link: Box<Link>) {
+    /// Keeps a connection, idle from `now` on, for the next request; closes it where this worker keeps enough already.
+    pub(super) fn put(&self, link: Box<Link>, now: Instant) {
         let mut kept = self.slots.get_or_default().borrow_mut();
         if kept.len() < MOST_KEPT {
-            kept.push(Kept { link, since: Instant::now() });
+            kept.push(Kept { link, since: now });
         }
     }
 

@@ -42,22 +42,23 @@ impl ResponseBody {
         link: Box<Link>,
         deadlines: Deadlines,
         reusable: bool,
+        now: Instant,
     ) -> Self {
         let complete = link.is_ready() || incoming.is_end_stream();
         let mut body = Self { incoming, server, source: Some(Source { link, deadlines, waiting: None, reusable }) };
         if complete {
-            body.let_go();
+            body.let_go(now);
         }
         body
     }
 
-    /// The response is complete: keeps the connection if the request is complete too, else closes it.
-    fn let_go(&mut self) {
+    /// The response is complete `now`: keeps the connection if the request is complete too, else closes it.
+    fn let_go(&mut self, now: Instant) {
         if let Some(source) = self.source.take()
             && source.reusable
             && source.link.is_ready()
         {
-            self.server.pool.put(source.link);
+            self.server.pool.put(source.link, now);
         }
     }
 
@@ -122,13 +123,13 @@ impl Body for ResponseBody {
                 }
                 // After the last piece nobody may ask again.
                 if self.incoming.is_end_stream() {
-                    self.let_go();
+                    self.let_go(Instant::now());
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broke_off(error)))),
             Poll::Ready(None) => {
-                self.let_go();
+                self.let_go(Instant::now());
                 Poll::Ready(None)
             }
             Poll::Pending => self.poll_late(cx),

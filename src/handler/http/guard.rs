@@ -178,19 +178,21 @@ impl Guard {
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Overdue> {
         let phase = self.phase();
         let timeouts = &self.gate.context.timeouts;
-        let limit = match phase {
-            Phase::Between if !self.gate.is_idle() || self.stream.is_stalled() => {
-                self.reading = None;
-                return Poll::Pending;
-            }
-            Phase::Between => timeouts.idle,
-            Phase::Head => timeouts.header,
-            Phase::Body => timeouts.body,
+        let (limit, begun) = match phase {
+            Phase::Between => match self.gate.idle_since() {
+                Some(since) if !self.stream.is_stalled() => (timeouts.idle, Some(since)),
+                _ => {
+                    self.reading = None;
+                    return Poll::Pending;
+                }
+            },
+            Phase::Head => (timeouts.header, None),
+            Phase::Body => (timeouts.body, None),
             Phase::Held | Phase::Tunnel | Phase::Ended => return Poll::Pending,
         };
         let since = match self.reading {
             Some((before, since)) if before == phase => since,
-            _ => self.reading.insert((phase, Instant::now())).1,
+            _ => self.reading.insert((phase, begun.unwrap_or_else(Instant::now))).1,
         };
         let parks = phase == Phase::Between && PARK_AFTER < limit;
         ready!(self.clock.poll(cx, since + if parks { PARK_AFTER } else { limit }));

@@ -56,7 +56,8 @@ pub(super) async fn serve<S: HttpService>(
 ) -> Result<(), ServeError> {
     let gate = link.gate.clone();
     let timeouts = gate.context.timeouts;
-    let service = service_fn(move |request| link.clone().http2(request));
+    // Boxed at once: hyper and tokio move a stream's future a dozen times before it is first polled.
+    let service = service_fn(move |request| Box::pin(link.clone().http2(request)));
     let io = TokioIo::new(Patient::new(stream, timeouts.body));
     let mut connection = pin!(builder(timeouts.body).serve_connection(io, service));
     let mut draining = false;
