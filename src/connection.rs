@@ -106,8 +106,7 @@ async fn shake_hands(
         Err(failed) => {
             counters.handshake_failures[failed.reason as usize].add(1);
             if let Some(left_out) = plan.noise.admit(Rejection::ALL.len() + failed.reason as usize, Instant::now()) {
-                let server_name = failed.server_name.as_deref().unwrap_or("-");
-                tracing::event!(Level::INFO, endpoint = %plan.endpoint.name, %client, server_name, reason = %failed.reason,
+                tracing::event!(Level::INFO, endpoint = %plan.endpoint.name, %client, reason = %failed.reason,
                     left_out, "TLS handshake failed: {}", failed.message);
             }
             None

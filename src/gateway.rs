@@ -346,8 +346,14 @@ const SAME_WISH: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Signals {
     runtime: tokio::runtime::Runtime,
+    watched: Watched,
+}
+
+#[derive(Debug)]
+struct Watched {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -358,30 +364,41 @@ impl Signals {
     pub fn watch() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let watched = Watched {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        };
         drop(entered);
-        Ok(Self { runtime, terminate, interrupt })
+        Ok(Self { runtime, watched })
     }
 
     /// Waits for the first; its name.
     fn wait(&mut self) -> &'static str {
-        self.runtime.block_on(next(&mut self.terminate, &mut self.interrupt))
+        self.runtime.block_on(self.watched.next())
     }
 
     /// Waits for one that is another wish than the last; its name.
     fn wait_for_another(&mut self) -> &'static str {
-        let Self { runtime, terminate, interrupt } = self;
+        let Self { runtime, watched } = self;
         runtime.block_on(async {
             // One wish can arrive as two signals, to the process and to its group.
-            let _ = tokio::time::timeout(SAME_WISH, next(terminate, interrupt)).await;
-            next(terminate, interrupt).await
+            let _ = tokio::time::timeout(SAME_WISH, watched.next()).await;
+            watched.next().await
         })
     }
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+impl Watched {
+    /// The next signal that ends the gateway. SIGHUP is no such wish: elsewhere it asks a server to read its
+    /// configuration again, and dying of it would be the worst answer.
+    async fn next(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => warn!("SIGHUP: nothing is reloaded yet; restart to take a new configuration"),
+            }
+        }
     }
 }

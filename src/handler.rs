@@ -114,19 +114,12 @@ pub struct StartError {
     pub message: String,
 }
 
-impl StartError {
-    /// Refuses every setting, for a handler that takes none.
-    ///
-    /// # Errors
-    /// There is a setting.
-    pub fn refuse_settings(handler: &str, settings: &Settings) -> Result<(), Self> {
-        match settings.keys().next() {
-            None => Ok(()),
-            Some(key) => {
-                let message = format!("the {handler} handler takes no settings; remove {key:?}");
-                Err(Self { setting: Some(key.clone()), message })
-            }
-        }
+/// Says, once for each endpoint, that a handler which takes no settings was given some: they may be meant for the handler
+/// that comes after it, so they are no error.
+pub fn settings_are_unused(handler: &str, endpoint: &Endpoint, settings: &Settings) {
+    if !settings.is_empty() {
+        let keys: Vec<&str> = settings.keys().map(String::as_str).collect();
+        tracing::warn!(endpoint = %endpoint.name, "the {handler} handler takes no settings; unused: {}", keys.join(", "));
     }
 }
 

@@ -26,13 +26,11 @@ const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: tex
 pub(super) struct Failed {
     pub(super) reason: HandshakeFailure,
     pub(super) message: String,
-    /// The name that the client asked for, if it came that far.
-    pub(super) server_name: Option<String>,
 }
 
 impl Failed {
     fn new(reason: HandshakeFailure, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), server_name: None }
+        Self { reason, message: message.into() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError};
+use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError, settings_are_unused};
 use crate::access_log::Entry;
 use crate::identity::Endpoint;
 
@@ -18,8 +18,8 @@ const BUFFER: usize = 16 * 1024;
 pub struct Echo;
 
 impl Handler for Echo {
-    fn start(&self, _endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
-        StartError::refuse_settings("echo", settings)?;
+    fn start(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
+        settings_are_unused("echo", endpoint, settings);
         Ok(Arc::new(EchoInstance))
     }
 }

@@ -32,7 +32,7 @@ use self::request::{Asks, Signature, Target};
 use self::routes::{Action, Names, Route};
 use crate::config::HttpProxyConfig;
 use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody};
-use crate::handler::{Handler, Instance, Settings, StartError};
+use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unused};
 use crate::identity::{ConnectionInfo, Endpoint};
 use crate::upstream::{Answer, Answered, LookUp, Outgoing, Upstream};
 
@@ -76,19 +76,17 @@ impl HttpProxy {
     }
 
     /// The service of one endpoint.
-    ///
-    /// # Errors
-    /// The endpoint has settings; this handler knows none.
-    pub fn service(&self, endpoint: &Endpoint, settings: &Settings) -> Result<HttpProxyService, StartError> {
-        StartError::refuse_settings("http-proxy", settings)?;
+    #[must_use]
+    pub fn service(&self, endpoint: &Endpoint) -> HttpProxyService {
         let routes = self.routes.iter().filter(|route| route.is_for(endpoint.name.as_str())).cloned().collect();
-        Ok(HttpProxyService { routes, default: self.default.clone(), signature: Signature::new(&endpoint.name) })
+        HttpProxyService { routes, default: self.default.clone(), signature: Signature::new(&endpoint.name) }
     }
 }
 
 impl Handler for HttpProxy {
     fn start(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
-        Ok(Arc::new(HttpInstance::new(self.service(endpoint, settings)?)))
+        settings_are_unused("http-proxy", endpoint, settings);
+        Ok(Arc::new(HttpInstance::new(self.service(endpoint))))
     }
 
     fn protocols(&self) -> &'static [&'static str] {

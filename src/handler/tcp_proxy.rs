@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError};
+use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError, settings_are_unused};
 use crate::access_log::Entry;
 use crate::config::{ProxyProtocol, TcpProxyConfig};
 use crate::identity::{ConnectionInfo, Endpoint};
@@ -68,8 +68,8 @@ impl TcpProxy {
 }
 
 impl Handler for TcpProxy {
-    fn start(&self, _endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
-        StartError::refuse_settings("tcp-proxy", settings)?;
+    fn start(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
+        settings_are_unused("tcp-proxy", endpoint, settings);
         Ok(Arc::new(self.clone()))
     }
 }

@@ -234,7 +234,9 @@ fn wait_for_answer(prometheus: SocketAddr, query: &str, wanted: &str) {
     let (url, query) = (format!("http://{prometheus}/api/v1/query"), format!("query={query}"));
     let start = Instant::now();
     loop {
-        let answer: Value = serde_json::from_str(&curl(&["--get", "--data-urlencode", &query, &url])).unwrap();
+        // While it starts, it answers in plain text that it does.
+        let answer = curl(&["--get", "--data-urlencode", &query, &url]);
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
         if answer["data"]["result"][0]["value"][1] == wanted {
             return;
         }

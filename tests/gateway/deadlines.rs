@@ -23,7 +23,8 @@ fn with_short(deadline: &str, upstream: &Upstream) -> Gateway {
 /// What comes until the connection ends, which must not be sooner than the deadline.
 fn ended(stream: &mut TcpStream, since: Instant) -> String {
     let (bytes, _) = read_to_end(stream);
-    assert!(since.elapsed() >= SHORT, "ended after {:?}", since.elapsed());
+    // The gateway's clock may have begun a moment before ours.
+    assert!(since.elapsed() + SHORT / 10 >= SHORT, "ended after {:?}", since.elapsed());
     String::from_utf8(bytes).unwrap()
 }
 

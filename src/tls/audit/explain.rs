@@ -16,10 +16,10 @@ pub fn explain(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String], 
         Decision::Serve { candidates, .. } => candidates,
         Decision::Refuse { .. } => &[],
     };
-    let fitting: Vec<&AuditedChain> =
-        candidates.iter().filter(|chain| sni.is_none_or(|sni| covers(chain.names(), sni))).map(AsRef::as_ref).collect();
-    let served = fitting.first().copied().or(candidates.first().map(AsRef::as_ref));
-    headline(&mut text, served, sni, fitting.is_empty());
+    let candidates: Vec<&AuditedChain> = candidates.iter().map(AsRef::as_ref).collect();
+    let fitting = sni.map_or_else(|| candidates.first().copied(), |sni| fitting(&candidates, sni));
+    let served = fitting.or(candidates.first().copied());
+    headline(&mut text, served, sni, fitting.is_none());
     if let Decision::Refuse { reasons } = &decision {
         for reason in reasons {
             let _ = writeln!(text, "  {reason}");
@@ -35,6 +35,13 @@ pub fn explain(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String], 
         }
     }
     text
+}
+
+/// The best chain for a name: one that has the name itself before one that has a wildcard, as at a handshake.
+fn fitting<'a>(candidates: &[&'a AuditedChain], sni: &str) -> Option<&'a AuditedChain> {
+    let has = |chain: &&&AuditedChain| chain.dns_names().iter().any(|name| name.eq_ignore_ascii_case(sni));
+    let exact = candidates.iter().find(has);
+    exact.or_else(|| candidates.iter().find(|chain| covers(chain.names(), sni))).copied()
 }
 
 fn headline(text: &mut String, served: Option<&AuditedChain>, sni: Option<&str>, unknown: bool) {

@@ -172,7 +172,7 @@ pub(super) fn info(client: SocketAddr) -> Arc<ConnectionInfo> {
 fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyService {
     let config = HttpProxyConfig { upstream: Some("app".into()), routes };
     let proxy = HttpProxy::new(&config, &|_| Ok(Arc::clone(upstream)), &|_| true).unwrap();
-    proxy.service(&endpoint(), &toml::Table::new()).unwrap()
+    proxy.service(&endpoint())
 }
 
 async fn serve(stream: TcpStream, info: Arc<ConnectionInfo>, service: Arc<HttpInstance<HttpProxyService>>) {
