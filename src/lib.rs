@@ -13,7 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod drain;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gateway;

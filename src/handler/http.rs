@@ -14,7 +14,7 @@ mod fault;
 #[cfg(any(test, fuzzing))]
 mod feed;
 mod field;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gate;
 mod guard;

@@ -6,7 +6,7 @@
 
 mod client_cert;
 mod fields;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod path;
 mod request;

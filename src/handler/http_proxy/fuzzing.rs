@@ -19,7 +19,11 @@ impl Guarded {
         let respond = Some(crate::config::RouteRespondConfig { status: 403, body: String::new() });
         let route = RouteConfig { host: None, path: Some(path.into()), endpoints: Vec::new(), upstream: None, respond };
         let mut errors = Vec::new();
-        let routes = routes::compile(&[route], &Names { upstream: &|_| None, endpoint: &|_| false }, &mut errors);
+        let routes = routes::compile(
+            &[route],
+            &Names { upstream: &|name| Err(name.to_owned()), endpoint: &|_| false },
+            &mut errors,
+        );
         errors.is_empty().then_some(Self(routes))
     }
 

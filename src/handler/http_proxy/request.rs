@@ -228,17 +228,12 @@ fn check_length(fields: &HeaderMap, asks: &Asks) -> Result<(), &'static str> {
 /// and `-` are one, and with some every other character that is neither letter nor digit. `Expect` is answered by the engine; `Proxy` would name a proxy to CGI programs.
 fn is_not_the_clients_to_say(name: &HeaderName) -> bool {
     let ours = |name: &str| {
-        matches!(
-            name,
-            "forwarded"
-                | "x-forwarded-for"
-                | "x-forwarded-proto"
-                | "x-forwarded-host"
-                | "portcullis-endpoint"
-                | "client-cert"
-                | "client-cert-chain"
-                | "proxy"
-        )
+        // Those that we do not send are taken away too: an upstream that believes one would believe the client.
+        name.starts_with("x-forwarded-")
+            || matches!(
+                name,
+                "forwarded" | "x-real-ip" | "portcullis-endpoint" | "client-cert" | "client-cert-chain" | "proxy"
+            )
     };
     let name_text = name.as_str();
     let odd = |c: char| c != '-' && !c.is_ascii_alphanumeric();

@@ -4,6 +4,7 @@
 //! route's path is a prefix by whole segments, and a slash at its end is of no account: `/v1` and `/v1/` both match
 //! `/v1`, `/v1/` and `/v1/x`, neither matches `/v10`.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(super) struct Route {
 enum HostPattern {
     Any,
     Exactly(String),
+    /// However it is spelled.
+    Address(Ipv6Addr),
     /// One label, and then this, which begins with its dot.
     AnyLabel(String),
 }
@@ -107,6 +110,11 @@ impl Route {
     }
 }
 
+/// The address in brackets.
+fn ipv6(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
 /// Whether `prefix` is made of the first segments of `path`.
 fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -118,6 +126,7 @@ impl HostPattern {
         match self {
             Self::Any => true,
             Self::Exactly(name) => host.eq_ignore_ascii_case(name),
+            Self::Address(address) => ipv6(host) == Some(*address),
             Self::AnyLabel(suffix) => host
                 .find('.')
                 .is_some_and(|dot| dot > 0 && host.get(dot..).is_some_and(|rest| rest.eq_ignore_ascii_case(suffix))),
@@ -135,9 +144,11 @@ impl HostPattern {
     fn compile(host: &str) -> Result<Self, String> {
         let host = host.to_ascii_lowercase();
         let name = host.strip_prefix("*.").unwrap_or(&host);
-        let is_ip = host.starts_with('[') && host.ends_with(']');
+        if let Some(address) = ipv6(&host) {
+            return Ok(Self::Address(address));
+        }
         let label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if !is_ip && !name.split('.').all(label) {
+        if !name.split('.').all(label) {
             return Err(format!("{host:?} is not a host: write a name, or \"*.\" and a name, without a port"));
         }
         Ok(match host.strip_prefix('*') {
@@ -324,6 +335,15 @@ mod tests {
             let normal = path::normal(path).unwrap();
             assert_eq!(chosen(&routes, "h", &normal), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn an_address_is_matched_however_it_is_spelled() {
+        let routes = compiled(&[route("[2001:db8::1]", "", &[], "six")]);
+        for (host, expected) in [("[2001:DB8:0::0001]", "six"), ("[2001:db8::1]", "six"), ("[2001:db8::2]", "none")] {
+            assert_eq!(chosen(&routes, host, "/"), expected, "{host}");
+        }
+        assert!(HostPattern::compile("[2001:db8::1").is_err() && HostPattern::compile("[a]").is_err());
     }
 
     #[test]
