@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime};
 
 use thread_local::ThreadLocal;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::identity::ConnectionInfo;
 use crate::metrics::Counter;
@@ -235,10 +234,20 @@ impl Entry<'_> {
     }
 }
 
+/// RFC 3339 in UTC, always to the millisecond, so that lines align.
 fn now() -> String {
     let now = OffsetDateTime::from(SystemTime::now());
-    let millis = now.replace_nanosecond(now.nanosecond() / 1_000_000 * 1_000_000).unwrap_or(now);
-    millis.format(&Rfc3339).unwrap_or_default()
+    let (date, time) = (now.date(), now.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.millisecond()
+    )
 }
 
 fn millis(duration: Duration) -> f64 {
