@@ -17,6 +17,7 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -97,41 +98,60 @@ impl Handler for HttpProxy {
 impl HttpService for HttpProxyService {
     type Body = ProxyBody;
 
-    async fn call(self: Arc<Self>, request: Request<RequestBody>, info: &Arc<ConnectionInfo>) -> Reply<ProxyBody> {
-        let (head, body) = request.into_parts();
-        if head.method == Method::CONNECT {
-            return response::refuse(StatusCode::NOT_IMPLEMENTED, "CONNECT is not served");
+    // Not an `async fn`: what can be settled before anything is waited for stays out of the future, and so do the
+    // request's parts; a future is moved and kept as large as the largest of its states.
+    fn call(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        info: &Arc<ConnectionInfo>,
+    ) -> impl Future<Output = Reply<ProxyBody>> + Send {
+        let outcome = self.prepare(request, info);
+        async move {
+            match outcome {
+                Ok(ready) => ready.pass_on(info).await,
+                Err(reply) => *reply,
+            }
         }
-        let target = match Target::of(&head) {
-            Ok(target) => target,
-            Err(why) => return response::refuse(StatusCode::BAD_REQUEST, why),
-        };
-        let upstream = match routes::choose(&self.routes, target.host(), target.path(&head)) {
-            Err(why) => return response::refuse(StatusCode::BAD_REQUEST, why),
-            Ok(Some(Action::Respond(status, body))) => return response::text(*status, body.clone()).into(),
-            Ok(Some(Action::PassOn(upstream))) => upstream,
-            Ok(None) => match &self.default {
-                Some(upstream) => upstream,
-                None => return response::text(StatusCode::NOT_FOUND, Bytes::from_static(b"404 Not Found\n")).into(),
-            },
-        };
-        self.pass_on(upstream, head, body, target, info).await
     }
 }
 
+/// A request as its upstream is to see it.
+struct Ready {
+    upstream: Arc<Upstream>,
+    request: Box<Request<Outgoing>>,
+    /// The client's end, where it asks to switch protocols.
+    switch: Option<upgrade::Pending>,
+}
+
 impl HttpProxyService {
-    async fn pass_on(
+    /// Everything before the upstream is asked; an answer where it need not be.
+    fn prepare(&self, request: Request<RequestBody>, info: &ConnectionInfo) -> Result<Ready, Box<Reply<ProxyBody>>> {
+        let (head, body) = request.into_parts();
+        if head.method == Method::CONNECT {
+            return Err(refusal(StatusCode::NOT_IMPLEMENTED, "CONNECT is not served"));
+        }
+        let target = Target::of(&head).map_err(bad_request)?;
+        let upstream = match routes::choose(&self.routes, target.host(), target.path(&head)).map_err(bad_request)? {
+            Some(Action::Respond(status, body)) => return Err(Box::new(response::text(*status, body.clone()).into())),
+            Some(Action::PassOn(upstream)) => upstream,
+            None => self.default.as_ref().ok_or_else(|| {
+                Box::new(response::text(StatusCode::NOT_FOUND, Bytes::from_static(b"404 Not Found\n")).into())
+            })?,
+        };
+        self.address(upstream, head, body, target, info)
+    }
+
+    /// Makes the request that the upstream is sent.
+    fn address(
         &self,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         mut head: Parts,
         body: RequestBody,
         target: Target,
         info: &ConnectionInfo,
-    ) -> Reply<ProxyBody> {
-        match count_forwards(&mut head) {
-            Ok(Onward::Go) => {}
-            Ok(Onward::Stop) => return last_hop(&head.method),
-            Err(why) => return response::refuse(StatusCode::BAD_REQUEST, why),
+    ) -> Result<Ready, Box<Reply<ProxyBody>>> {
+        if count_forwards(&mut head).map_err(bad_request)? == Onward::Stop {
+            return Err(Box::new(last_hop(&head.method)));
         }
         let has_body = !body.is_end_stream();
         let protocol = upgrade::asked(&head, has_body);
@@ -140,20 +160,34 @@ impl HttpProxyService {
             switch: switch.as_ref().map(|pending| pending.protocol().clone()),
             body: has_body.then(|| body.size_hint().exact()),
         };
-        if let Err(why) = self.signature.rewrite(&mut head, target, &asks, info) {
-            return response::refuse(StatusCode::BAD_REQUEST, why);
-        }
+        self.signature.rewrite(&mut head, target, &asks, info).map_err(bad_request)?;
         head.extensions.clear(); // the engine's, and none of hyper's concern
-        match upstream.exchange(Request::from_parts(head, outgoing(body))).await {
+        let request = Box::new(Request::from_parts(head, outgoing(body)));
+        Ok(Ready { upstream: Arc::clone(upstream), request, switch })
+    }
+}
+
+impl Ready {
+    async fn pass_on(self, info: &ConnectionInfo) -> Reply<ProxyBody> {
+        match self.upstream.exchange(self.request).await {
             Ok(Answered { answer, server }) => {
-                Reply { response: answered(answer, switch), upstream: Some(server), error: None }
+                Reply { response: answered(answer, self.switch), upstream: Some(server), error: None }
             }
             Err(error) => {
-                tracing::debug!(endpoint = %info.endpoint.name, upstream = %upstream.name, %error, "a request failed");
+                let (endpoint, upstream) = (&info.endpoint.name, &self.upstream.name);
+                tracing::debug!(%endpoint, %upstream, %error, "a request failed");
                 response::upstream_failed(&error)
             }
         }
     }
+}
+
+fn refusal(status: StatusCode, why: &'static str) -> Box<Reply<ProxyBody>> {
+    Box::new(response::refuse(status, why))
+}
+
+fn bad_request(why: &'static str) -> Box<Reply<ProxyBody>> {
+    refusal(StatusCode::BAD_REQUEST, why)
 }
 
 /// The client's body on its way; its errors abort the request to the upstream.

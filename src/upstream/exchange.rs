@@ -82,12 +82,12 @@ impl Upstream {
     /// `connect` deadline is used up. A kept connection that proves closed is replaced once by a fresh one, where
     /// nothing was sent on it or where the request is idempotent and has no body (RFC 9110, section 9.2.2).
     ///
-    /// `request` carries the head as the server is to see it: target in origin form, `Host` set, no fields of the
+    /// `request`, boxed since it is large and passes through many hands, carries the head as the server is to see it: target in origin form, `Host` set, no fields of the
     /// client's connection. If it has `Upgrade`, a 101 to a protocol that it names is an answer; else 101 is a fault.
     ///
     /// # Errors
     /// No answer that could be passed on; it is counted, and the connection is closed.
-    pub async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answered, ExchangeError> {
+    pub async fn exchange(&self, mut request: Box<Request<Outgoing>>) -> Result<Answered, ExchangeError> {
         let begun = Instant::now();
         let mut now = begun;
         let mut unreachable = None;
@@ -96,7 +96,7 @@ impl Upstream {
                 let copy = is_repeatable(&request).then(|| copy_of(&request));
                 match self.attempt(server, link, request, now).await {
                     Ok(answer) => return Ok(answer),
-                    Err(Unanswered { unsent: Some(unsent), .. }) => request = *unsent,
+                    Err(Unanswered { unsent: Some(unsent), .. }) => request = unsent,
                     Err(Unanswered { error, .. }) => match copy {
                         Some(copy) if matches!(error.failure, Failure::Closed) => request = copy,
                         _ => return Err(counted(server, error)),
@@ -130,7 +130,7 @@ impl Upstream {
         &self,
         server: &Arc<Server>,
         mut link: Box<Link>,
-        request: Request<Outgoing>,
+        request: Box<Request<Outgoing>>,
         sent: Instant,
     ) -> Result<Answered, Unanswered> {
         let offered = request.headers().get(UPGRADE).cloned();
@@ -175,8 +175,8 @@ fn is_repeatable(request: &Request<Outgoing>) -> bool {
     request.body().is_empty() && request.method().is_idempotent() && !request.headers().contains_key(UPGRADE)
 }
 
-fn copy_of(request: &Request<Outgoing>) -> Request<Outgoing> {
-    let mut copy = Request::new(Outgoing::default());
+fn copy_of(request: &Request<Outgoing>) -> Box<Request<Outgoing>> {
+    let mut copy = Box::new(Request::new(Outgoing::default()));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
@@ -188,12 +188,12 @@ type Headless = (Failure, Option<Box<Request<Outgoing>>>);
 
 async fn await_head(
     link: &mut Link,
-    request: Request<Outgoing>,
+    request: Box<Request<Outgoing>>,
     deadlines: &Deadlines,
 ) -> Result<Response<Incoming>, Headless> {
     // The head comes while the connection is polled, right here, so its arrival needs no waker: a waker would schedule
     // this task once more for nothing. Without one, tokio's budget must not make the channel pretend to be empty.
-    let mut head = pin!(unconstrained(link.send(request)));
+    let mut head = pin!(unconstrained(link.send(*request)));
     let mut sent = false;
     poll_fn(move |cx| {
         if std::mem::replace(&mut sent, true) {

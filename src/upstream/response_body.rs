@@ -23,7 +23,7 @@ pub struct ResponseBody {
     incoming: Incoming,
     server: Arc<Server>,
     /// The connection, until the exchange is complete.
-    source: Option<Source>,
+    source: Option<Box<Source>>,
 }
 
 struct Source {
@@ -44,21 +44,22 @@ impl ResponseBody {
         reusable: bool,
         now: Instant,
     ) -> Self {
-        let complete = link.is_ready() || incoming.is_end_stream();
-        let mut body = Self { incoming, server, source: Some(Source { link, deadlines, waiting: None, reusable }) };
-        if complete {
-            body.let_go(now);
+        if !link.is_ready() && !incoming.is_end_stream() {
+            let source = Some(Box::new(Source { link, deadlines, waiting: None, reusable }));
+            return Self { incoming, server, source };
         }
-        body
+        if reusable {
+            keep(&server, link, now);
+        }
+        Self { incoming, server, source: None }
     }
 
-    /// The response is complete `now`: keeps the connection if the request is complete too, else closes it.
-    fn let_go(&mut self, now: Instant) {
+    /// The response is complete: keeps the connection if the request is complete too, else closes it.
+    fn let_go(&mut self) {
         if let Some(source) = self.source.take()
             && source.reusable
-            && source.link.is_ready()
         {
-            self.server.pool.put(source.link, now);
+            keep(&self.server, source.link, Instant::now());
         }
     }
 
@@ -108,6 +109,13 @@ impl ResponseBody {
     }
 }
 
+/// Keeps a connection whose response is complete `now`, if the request is complete too; else closes it.
+fn keep(server: &Server, link: Box<Link>, now: Instant) {
+    if link.is_ready() {
+        server.pool.put(link, now);
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
@@ -123,13 +131,13 @@ impl Body for ResponseBody {
                 }
                 // After the last piece nobody may ask again.
                 if self.incoming.is_end_stream() {
-                    self.let_go(Instant::now());
+                    self.let_go();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broke_off(error)))),
             Poll::Ready(None) => {
-                self.let_go(Instant::now());
+                self.let_go();
                 Poll::Ready(None)
             }
             Poll::Pending => self.poll_late(cx),

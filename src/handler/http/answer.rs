@@ -4,6 +4,7 @@
 //! `http1` and `http2`.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -31,30 +32,40 @@ impl<S> Clone for Link<S> {
 
 impl<S: HttpService> Link<S> {
     /// Answers an HTTP/1 request that the guard let through, or stands for one that it did not.
-    pub(super) async fn http1(self, mut request: Request<Incoming>) -> Result<Response<Tracked<S::Body>>, Infallible> {
-        // Only the guard writes this method: it refuses it from clients.
-        if request.method().as_str().as_bytes() == REFUSED_METHOD
-            && let Some(fault) = self.gate.fault()
-        {
-            let exchange = Exchange::refused(&self.gate, request.version());
-            return Ok(refusal(exchange, fault, request.version(), false));
-        }
+    pub(super) fn http1(
+        self,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Tracked<S::Body>>, Infallible>> + Send {
+        // Not an `async fn`, and neither is `exchange`: the future of each would have room for the request twice.
+        let gate = self.gate.clone();
         // The guard holds the bytes behind exactly these requests.
         let asks_for_upgrade = request.version() == Version::HTTP_11 && request.headers().contains_key(UPGRADE);
-        let gate = self.gate.clone();
         if asks_for_upgrade {
             // Whoever switches needs the deadlines of what follows.
             request.extensions_mut().insert(gate.context.clone());
         }
-        let mut response = self.exchange(request, None).await;
-        if asks_for_upgrade {
-            let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            gate.set_switching(if switched { Switching::Done } else { Switching::Declined });
+        let outcome = match gate.fault() {
+            // Only the guard writes this method: it refuses it from clients.
+            Some(fault) if request.method().as_str().as_bytes() == REFUSED_METHOD => {
+                let exchange = Exchange::refused(&gate, request.version());
+                Err(refusal(exchange, fault, request.version(), false))
+            }
+            _ => Ok(self.exchange(request, None)),
+        };
+        async move {
+            let mut response = match outcome {
+                Ok(answering) => answering.await,
+                Err(refusal) => return Ok(refusal),
+            };
+            if asks_for_upgrade {
+                let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                gate.set_switching(if switched { Switching::Done } else { Switching::Declined });
+            }
+            if gate.fault().is_some_and(Fault::breaks_body) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
         }
-        if gate.fault().is_some_and(Fault::breaks_body) {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        Ok(response)
     }
 
     /// Answers an HTTP/2 request, in its stream's task.
@@ -69,12 +80,18 @@ impl<S: HttpService> Link<S> {
         Ok(self.exchange(request, halves).await)
     }
 
-    async fn exchange(self, request: Request<Incoming>, halves: Option<Arc<Halves>>) -> Response<Tracked<S::Body>> {
+    fn exchange(
+        self,
+        request: Request<Incoming>,
+        halves: Option<Arc<Halves>>,
+    ) -> impl Future<Output = Response<Tracked<S::Body>>> + Send {
         let is_head = request.method() == Method::HEAD;
         let (exchange, request) = Exchange::begin(&self.gate, request, halves);
-        let Reply { response, upstream, error } = self.service.call(request, &self.gate.info).await;
-        let status = response.status();
-        response.map(|body| exchange.answered(status, upstream, error, is_head, Answer::Service { body }))
+        async move {
+            let Reply { response, upstream, error } = self.service.call(request, &self.gate.info).await;
+            let status = response.status();
+            response.map(|body| exchange.answered(status, upstream, error, is_head, Answer::Service { body }))
+        }
     }
 }
 

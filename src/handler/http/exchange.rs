@@ -48,7 +48,7 @@ pub(super) struct Exchange {
     version: Version,
     status: StatusCode,
     /// What the log's line needs of the request; cheap clones, and none where no log is kept.
-    line: Option<Line>,
+    line: Option<Box<Line>>,
     halves: Option<Arc<Halves>>,
     sent: u64,
     upstream: Option<Arc<str>>,
@@ -76,10 +76,9 @@ impl Exchange {
         gate.enter();
         let (head, body) = request.into_parts();
         let halves = halves.or_else(|| (!body.is_end_stream()).then(Arc::default));
-        let line = gate.context.access_log.is_on().then(|| Line {
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            host: head.headers.get(HOST).cloned(),
+        let line = gate.context.access_log.is_on().then(|| {
+            let host = head.headers.get(HOST).cloned();
+            Box::new(Line { method: head.method.clone(), uri: head.uri.clone(), host })
         });
         let exchange = Self {
             gate: gate.clone(),
@@ -161,7 +160,7 @@ impl Drop for Exchange {
         }
         let fault = || self.gate.fault().map(|fault| fault.reason.as_str());
         let closed = (!self.whole).then_some("client closed");
-        let (method, host, path) = self.line.as_ref().map_or(("-", "-".into(), "-"), Line::words);
+        let (method, host, path) = self.line.as_deref().map_or(("-", "-".into(), "-"), Line::words);
         log.write(&Entry {
             info: &self.gate.info,
             request: Some(RequestEntry {

@@ -30,7 +30,8 @@ pub(super) async fn serve<S: HttpService>(
     mut begun: Pin<&mut WaitForCancellationFutureOwned>,
 ) -> Result<Option<(Stream, Instant)>, ServeError> {
     let guard = Guard::new(stream, link.gate.clone());
-    let service = service_fn(|request| link.clone().http1(request));
+    // Boxed, so that a connection does not keep the room for it, and hyper does not move it about.
+    let service = service_fn(|request| Box::pin(link.clone().http1(request)));
     let mut builder = Builder::new();
     builder.max_buf_size(BUFFER);
     // A client that has said all it has to say still gets its answer (RFC 9293, section 3.6: a half-closed connection).

@@ -156,7 +156,9 @@ impl Wake for Counting {
 
 async fn exchange(upstream: &Upstream) -> usize {
     let request = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap();
-    let Answer::Response(response) = upstream.exchange(request).await.unwrap().answer else { panic!("it switched") };
+    let Answer::Response(response) = upstream.exchange(Box::new(request)).await.unwrap().answer else {
+        panic!("it switched")
+    };
     response.into_body().collect().await.unwrap().to_bytes().len()
 }
 
