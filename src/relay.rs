@@ -74,7 +74,7 @@ where
         }
         if before != (up.moved, down.moved) {
             last_move = Instant::now();
-            if alarm_is_set {
+            if alarm_is_set && !alarm.is_elapsed() {
                 return Poll::Pending;
             }
         }
@@ -250,6 +250,21 @@ mod tests {
         let relayed = session.await.unwrap();
         assert!(matches!(relayed.broken, Some(Broken::Idle)));
         assert_eq!(start.elapsed().as_secs(), 17);
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_byte_that_comes_just_as_the_alarm_rings_does_not_silence_it() {
+        let (mut client, mut gateway_client) = duplex(100);
+        let (mut server, mut gateway_server) = duplex(100);
+        let start = Instant::now();
+        let session =
+            tokio::spawn(async move { relay(&mut gateway_client, &mut gateway_server, Duration::from_secs(10)).await });
+        tokio::task::yield_now().await;
+        client.write_all(b"x").await.unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        server.read_u8().await.unwrap();
+        assert!(matches!(session.await.unwrap().broken, Some(Broken::Idle)));
+        assert_eq!(start.elapsed().as_secs(), 20);
     }
 
     #[tokio::test(flavor = "current_thread")]
