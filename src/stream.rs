@@ -147,8 +147,9 @@ pub(crate) fn gather(
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
-    if let [piece] = pieces {
-        return tcp.poll_write(cx, piece);
+    let mut filled = pieces.iter().filter(|piece| !piece.is_empty());
+    if let (Some(only), None) = (filled.next(), filled.next()) {
+        return tcp.poll_write(cx, only);
     }
     let length = pieces.iter().map(|piece| piece.len()).sum();
     if length > GATHERED {

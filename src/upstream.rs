@@ -3,6 +3,7 @@
 //! Owns the choice of a server, dialling with a deadline, and each worker's pool of kept connections. Made by `plan`;
 //! used by `handler/http_proxy` (see `exchange`: one request, one answer) and `handler/tcp_proxy` (which dials).
 
+mod chunks;
 mod dial;
 mod exchange;
 mod link;
@@ -10,6 +11,8 @@ mod pool;
 mod progress;
 mod request_body;
 mod response_body;
+mod response_head;
+mod sending;
 mod tunnel;
 
 use std::cell::Cell;
@@ -24,6 +27,7 @@ pub use self::exchange::{Answer, Answered, ExchangeError, Failure};
 use self::pool::Pool;
 pub use self::request_body::{BoxError, Outgoing};
 pub use self::response_body::ResponseBody;
+pub use self::sending::Sending;
 pub use self::tunnel::Tunnel;
 use crate::metrics::ServerMetrics;
 

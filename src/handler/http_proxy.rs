@@ -35,7 +35,7 @@ use crate::config::HttpProxyConfig;
 use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody};
 use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unused};
 use crate::identity::{ConnectionInfo, Endpoint};
-use crate::upstream::{Answer, Answered, LookUp, Outgoing, Upstream};
+use crate::upstream::{Answer, Answered, LookUp, Outgoing, Sending, Upstream};
 
 /// The `http-proxy` handler, before it is told its endpoint.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl HttpService for HttpProxyService {
 /// A request as its upstream is to see it.
 struct Ready {
     upstream: Arc<Upstream>,
-    request: Box<Request<Outgoing>>,
+    request: Box<Sending>,
     /// The client's end, where it asks to switch protocols.
     switch: Option<upgrade::Pending>,
 }
@@ -161,8 +161,7 @@ impl HttpProxyService {
             body: has_body.then(|| body.size_hint().exact()),
         };
         self.signature.rewrite(&mut head, target, &asks, info).map_err(bad_request)?;
-        head.extensions.clear(); // the engine's, and none of hyper's concern
-        let request = Box::new(Request::from_parts(head, outgoing(body)));
+        let request = Sending::new(Request::from_parts(head, outgoing(body)));
         Ok(Ready { upstream: Arc::clone(upstream), request, switch })
     }
 }

@@ -3,24 +3,21 @@
 //! Called by `handler/http_proxy`. The body that it returns (`response_body`) carries on from there.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Poll, ready};
 
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{HeaderValue, UPGRADE};
 use hyper::http::response::Parts;
-use hyper::{Request, Response, StatusCode};
-use tokio::task::coop::unconstrained;
+use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::dial::DialError;
-use super::link::{Link, Sent};
+use super::link::Link;
 use super::progress::{Deadlines, Phase};
-use super::request_body::Outgoing;
 use super::response_body::ResponseBody;
+use super::sending::{BodyFailed, Sending};
 use super::tunnel::Tunnel;
 use super::{Server, Upstream};
 use crate::metrics::UpstreamFailure;
@@ -76,38 +73,36 @@ pub enum Failure {
 }
 
 impl Upstream {
-    /// Sends `request` to one of the servers and waits for the head of the response.
+    /// Sends a request to one of the servers and waits for the head of the response.
     ///
     /// A server that cannot be reached was sent nothing, so the next one is tried, each once, until twice the
     /// `connect` deadline is used up. A kept connection that proves closed is replaced once by a fresh one, where
     /// nothing was sent on it or where the request is idempotent and has no body (RFC 9110, section 9.2.2).
     ///
-    /// `request`, boxed since it is large and passes through many hands, carries the head as the server is to see it: target in origin form, `Host` set, no fields of the
-    /// client's connection. If it has `Upgrade`, a 101 to a protocol that it names is an answer; else 101 is a fault.
+    /// If the request has `Upgrade`, a 101 to a protocol that it names is an answer; else 101 is a fault.
     ///
     /// # Errors
     /// No answer that could be passed on; it is counted, and the connection is closed.
-    pub async fn exchange(&self, mut request: Box<Request<Outgoing>>) -> Result<Answered, ExchangeError> {
+    pub async fn exchange(&self, mut request: Box<Sending>) -> Result<Answered, ExchangeError> {
         let begun = Instant::now();
         let mut now = begun;
         let mut unreachable = None;
         for server in self.pick() {
             if let Some(link) = server.pool.take(now, self.timeouts.idle) {
-                let copy = is_repeatable(&request).then(|| copy_of(&request));
                 match self.attempt(server, link, request, now).await {
                     Ok(answer) => return Ok(answer),
-                    Err(Unanswered { unsent: Some(unsent), .. }) => request = unsent,
-                    Err(Unanswered { error, .. }) => match copy {
-                        Some(copy) if matches!(error.failure, Failure::Closed) => request = copy,
-                        _ => return Err(counted(server, error)),
-                    },
+                    Err((Failure::Closed, unanswered)) if unanswered.is_repeatable() => {
+                        request = unanswered;
+                        request.rewind();
+                    }
+                    Err((failure, _)) => return Err(server.failed(failure)),
                 }
             }
             // Boxed, so that the many requests that dial nobody do not carry the room for it along.
-            match Box::pin(self.fresh(server)).await {
-                Ok(link) => {
-                    let attempt = self.attempt(server, link, request, Instant::now()).await;
-                    return attempt.map_err(|unanswered| counted(server, unanswered.error));
+            match Box::pin(self.dial(server)).await {
+                Ok(tcp) => {
+                    let attempt = self.attempt(server, Link::new(tcp, server.opened()), request, Instant::now()).await;
+                    return attempt.map_err(|(failure, _)| server.failed(failure));
                 }
                 Err(error) => unreachable = Some(server.failed(Failure::Dial(error))),
             }
@@ -119,28 +114,20 @@ impl Upstream {
         Err(unreachable.unwrap_or_else(|| self.has_no_server()))
     }
 
-    async fn fresh(&self, server: &Server) -> Result<Box<Link>, DialError> {
-        let tcp = self.dial(server).await?;
-        let link = Link::new(tcp, server.opened()).await;
-        link.map_err(|error| DialError::Refused(io::Error::other(error)))
-    }
-
-    /// Sends the request over one connection. `sent` is when that began.
+    /// Sends the request over one connection. `sent` is when that began. Without an answer, the request comes back.
     async fn attempt(
         &self,
         server: &Arc<Server>,
         mut link: Box<Link>,
-        request: Box<Request<Outgoing>>,
+        mut request: Box<Sending>,
         sent: Instant,
-    ) -> Result<Answered, Unanswered> {
-        let offered = request.headers().get(UPGRADE).cloned();
-        let deadlines = Deadlines { begun: sent, timeouts: self.timeouts, progress: request.body().progress() };
+    ) -> Result<Answered, (Failure, Box<Sending>)> {
+        let deadlines = Deadlines { begun: sent, timeouts: self.timeouts, progress: request.progress() };
         server.metrics.here().requests.add(1);
-        match await_head(&mut link, request, &deadlines).await {
-            Ok(response) => accept(server, link, response, deadlines, offered)
-                .map(|answer| Answered { answer, server: Arc::clone(&server.name) })
-                .map_err(|failure| Unanswered { unsent: None, error: server.failed(failure) }),
-            Err((failure, unsent)) => Err(Unanswered { unsent, error: server.failed(failure) }),
+        match await_head(&mut link, &mut request, &deadlines).await {
+            Ok(head) => accept(server, link, head, request, deadlines)
+                .map(|answer| Answered { answer, server: Arc::clone(&server.name) }),
+            Err(failure) => Err((failure, request)),
         }
     }
 
@@ -150,115 +137,55 @@ impl Upstream {
     }
 }
 
-/// An attempt that got no answer, and the request where nothing of it was sent.
-struct Unanswered {
-    error: ExchangeError,
-    unsent: Option<Box<Request<Outgoing>>>,
-}
-
 impl Server {
+    /// Counts a failure that is passed on; one that a fresh connection makes good is none.
     fn failed(&self, failure: Failure) -> ExchangeError {
+        if let Some(reason) = failure.counted_as() {
+            self.metrics.fail(reason);
+        }
         ExchangeError { failure, server: Arc::clone(&self.name) }
     }
 }
 
-/// Counts an error that is passed on; one that a fresh connection makes good is none.
-fn counted(server: &Server, error: ExchangeError) -> ExchangeError {
-    if let Some(reason) = error.failure.counted_as() {
-        server.metrics.fail(reason);
-    }
-    error
-}
-
-/// Whether a request may be sent again without knowing what became of it (RFC 9110, section 9.2.2).
-fn is_repeatable(request: &Request<Outgoing>) -> bool {
-    request.body().is_empty() && request.method().is_idempotent() && !request.headers().contains_key(UPGRADE)
-}
-
-fn copy_of(request: &Request<Outgoing>) -> Box<Request<Outgoing>> {
-    let mut copy = Box::new(Request::new(Outgoing::default()));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
-/// Why no head came, and the request where nothing of it was sent.
-type Headless = (Failure, Option<Box<Request<Outgoing>>>);
-
-async fn await_head(
-    link: &mut Link,
-    request: Box<Request<Outgoing>>,
-    deadlines: &Deadlines,
-) -> Result<Response<Incoming>, Headless> {
-    // The head comes while the connection is polled, right here, so its arrival needs no waker: a waker would schedule
-    // this task once more for nothing. Without one, tokio's budget must not make the channel pretend to be empty.
-    let mut head = pin!(unconstrained(link.send(*request)));
-    let mut sent = false;
-    poll_fn(move |cx| {
-        if std::mem::replace(&mut sent, true) {
-            let over = link.poll_quietly(); // woken, so the head is likely to be there
-            if let Poll::Ready(came) = poll_head(head.as_mut(), over, link, deadlines) {
-                return Poll::Ready(came);
-            }
+async fn await_head(link: &mut Link, request: &mut Sending, deadlines: &Deadlines) -> Result<Parts, Failure> {
+    link.begin();
+    poll_fn(|cx| {
+        if let Poll::Ready(Err(BodyFailed)) = link.poll_send(cx, request) {
+            return Poll::Ready(Err(Failure::ClientBody));
         }
-        let over = link.poll(cx);
-        if let Poll::Ready(came) = poll_head(head.as_mut(), over, link, deadlines) {
-            return Poll::Ready(came);
+        if let Poll::Ready(head) = link.poll_head(cx, request.is_head()) {
+            return Poll::Ready(head);
         }
         ready!(link.poll_deadline(cx, deadlines.head()));
-        let failure = match deadlines.phase() {
+        Poll::Ready(Err(match deadlines.phase() {
             Phase::Moving => Failure::WriteTimeout,
             Phase::AwaitingClient | Phase::Done | Phase::Failed => Failure::ResponseTimeout,
-        };
-        Poll::Ready(Err((failure, None)))
+        }))
     })
     .await
 }
 
-/// Takes the head if it has come. `over` tells whether the connection has ended, so that it never will.
-fn poll_head(
-    head: Pin<&mut impl Future<Output = Sent>>,
-    over: Poll<()>,
-    link: &Link,
-    deadlines: &Deadlines,
-) -> Poll<Result<Response<Incoming>, Headless>> {
-    match head.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-        Poll::Ready(Err(mut error)) => {
-            let unsent = error.take_message().map(Box::new);
-            Poll::Ready(Err((Failure::of(error.error(), link, deadlines), unsent)))
-        }
-        Poll::Pending => over.map(|()| Err((Failure::Closed, None))),
-    }
-}
-
-/// Checks a response's head and gives its connection to its body, or to the protocol that it switched to.
+/// Gives the connection of a response whose head has come to its body, or to the protocol that it switched to.
 fn accept(
     server: &Arc<Server>,
-    mut link: Box<Link>,
-    response: Response<Incoming>,
+    link: Box<Link>,
+    head: Parts,
+    request: Box<Sending>,
     deadlines: Deadlines,
-    offered: Option<HeaderValue>,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, (Failure, Box<Sending>)> {
     let now = Instant::now();
     let counters = server.metrics.here();
-    counters.responses.count(response.status().as_u16().into());
+    counters.responses.count(head.status.as_u16().into());
     counters.response_seconds.observe(now.duration_since(deadlines.begun));
-    let (mut head, incoming) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let agreed = offered.is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), &offered));
-        // hyper lets go of the connection once it has seen the 101.
-        if !agreed || link.poll_quietly().is_pending() {
-            return Err(Failure::Switch);
+        let agreed = request.offered().is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), offered));
+        if !agreed || !request.is_complete() {
+            return Err((Failure::Switch, request));
         }
-        head.extensions.clear(); // hyper's own handle of the upgrade
         let (tcp, ahead, open) = link.into_parts();
         return Ok(Answer::Switched(Response::from_parts(head, ()), Tunnel::new(tcp, ahead, open)));
     }
-    check_framing(&head).map_err(Failure::Protocol)?;
-    // A server that was offered another protocol and refused may still have begun to speak it.
-    let body = ResponseBody::new(incoming, Arc::clone(server), link, deadlines, offered.is_none(), now);
+    let body = ResponseBody::new(Arc::clone(server), link, request, deadlines, now);
     Ok(Answer::Response(Response::from_parts(head, body)))
 }
 
@@ -268,39 +195,7 @@ fn is_one_of(agreed: Option<&HeaderValue>, offered: &HeaderValue) -> bool {
     offered.as_bytes().split(|b| *b == b',').any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(agreed))
 }
 
-/// Refuses a response whose end could be found in two ways (RFC 9112, section 6.3). hyper decides on one, but the fields
-/// are passed on to a client that might decide on the other.
-fn check_framing(head: &Parts) -> Result<(), &'static str> {
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    match (codings.next(), lengths.next()) {
-        (None, None) => Ok(()),
-        (Some(_), Some(_)) => Err("it has both Content-Length and Transfer-Encoding"),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() => {
-            Ok(())
-        }
-        (Some(_), None) => Err("its transfer coding is not chunked alone"),
-        (None, Some(length)) if is_length(length) && lengths.next().is_none() => Ok(()),
-        (None, Some(_)) => Err("its Content-Length is not one number"),
-    }
-}
-
-/// At most 19 digits, so that no reader's 64-bit number overflows; hyper looks at none where no body can follow.
-fn is_length(value: &HeaderValue) -> bool {
-    (1..=19).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit)
-}
-
 impl Failure {
-    fn of(error: &hyper::Error, link: &Link, deadlines: &Deadlines) -> Self {
-        match error {
-            _ if deadlines.phase() == Phase::Failed => Self::ClientBody,
-            e if e.is_parse_too_large() => Self::HeadTooLarge,
-            e if e.is_parse() => Self::Protocol("its head is malformed"),
-            _ if link.heard() => Self::Incomplete,
-            _ => Self::Closed,
-        }
-    }
-
     /// How it is counted; a failed dial was counted where it failed, and the client's faults are not the server's.
     fn counted_as(&self) -> Option<UpstreamFailure> {
         match self {

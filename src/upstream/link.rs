@@ -1,106 +1,254 @@
 //! One HTTP/1.1 connection to a server, driven by whoever waits for its answer.
 //!
-//! hyper splits a client connection into a sender and a state machine that is usually a task of its own. Here the two
-//! stay together and the state machine is polled inline, by the request that waits for the head (`exchange`) and then by
-//! the body that is being read (`response_body`): a request costs no task and no wake-up of another one.
+//! Owns the socket, what was read from it and not used yet, and where in the response the reading stands. Polled inline,
+//! by the request that waits for the head (`exchange`) and then by the body that is being read (`response_body`): a request
+//! costs no task and no wake-up of another one.
 
 use std::future::Future;
 use std::io;
-use std::io::IoSlice;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Bytes, BytesMut};
+use hyper::body::Frame;
+use hyper::http::response::Parts;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::chunks::{Chunks, Found};
 use super::dial::Open;
-use super::request_body::Outgoing;
-use crate::stream::gather;
+use super::exchange::Failure;
+use super::response_head::{self, BodyKind};
+use super::sending::{BodyFailed, Sending};
 
-/// The most that hyper buffers of a connection, each way, and the largest head of a response, in bytes.
-const MOST_BUFFERED: usize = 64 * 1024;
-
-/// What comes back for a request: the head of the response and its body, or why not, with the request where it was
-/// not sent.
-pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
+/// How much is read at a time, in bytes, while there is no sign of more.
+const LEAST_READ: usize = 8 * 1024;
+/// The most that is read at a time, and the largest head of a response.
+const MOST_READ: usize = 64 * 1024;
+/// The most interim responses before the one that counts.
+const MOST_INTERIM: u8 = 16;
 
 /// A connection, idle or with one request on its way.
 pub(super) struct Link {
-    sender: SendRequest<Outgoing>,
-    connection: Connection<TokioIo<Wire>, Outgoing>,
-    /// The state machine has ended: it must not be polled again.
-    over: bool,
-    /// Whether a byte has come since the last request was sent.
-    heard: Arc<AtomicBool>,
+    tcp: TcpStream,
+    /// Where the socket is read to. Between two reads it holds nothing but the beginning of a head.
+    space: BytesMut,
+    /// What was read and not used yet.
+    unread: Bytes,
+    /// How much to read at a time.
+    reach: usize,
+    /// A byte has come since the last request was sent.
+    heard: bool,
+    interim: u8,
+    reading: Reading,
+    /// The server means to keep the connection.
+    kept: bool,
     /// Kept, and left armed, from one request to the next: most deadlines are never reached, so a timer that fires too
     /// early now and then costs less than arming one for every request.
     timer: Option<Pin<Box<Sleep>>>,
     open: Open,
 }
 
+/// Where in a response the reading stands.
+#[derive(Debug)]
+enum Reading {
+    /// Its head has not come whole; so many bytes were searched for its end.
+    Head { searched: usize },
+    /// So many bytes of its body are to come.
+    Length(u64),
+    /// Its body comes in chunks.
+    Chunks(Box<Chunks>),
+    /// Its body ends with the connection.
+    Rest,
+    /// It is read.
+    Done,
+}
+
 impl Link {
     /// Speaks HTTP/1.1 over a fresh connection.
+    pub(super) fn new(tcp: TcpStream, open: Open) -> Box<Self> {
+        Box::new(Self {
+            tcp,
+            space: BytesMut::new(),
+            unread: Bytes::new(),
+            reach: LEAST_READ,
+            heard: false,
+            interim: 0,
+            reading: Reading::Done,
+            kept: true,
+            timer: None,
+            open,
+        })
+    }
+
+    /// Gets ready for a request and its response.
+    pub(super) fn begin(&mut self) {
+        (self.heard, self.interim, self.reading) = (false, 0, Reading::Head { searched: 0 });
+    }
+
+    /// Writes a request on, as [`Sending::poll`] does.
     ///
     /// # Errors
-    /// hyper's, which has none to give for HTTP/1.1.
-    pub(super) async fn new(tcp: TcpStream, open: Open) -> hyper::Result<Box<Self>> {
-        let heard = Arc::new(AtomicBool::new(false));
-        let wire = TokioIo::new(Wire { tcp, heard: Arc::clone(&heard) });
-        // The bound on the number of fields is hyper's default of 100: naming one would move its table to the heap.
-        let (sender, connection) =
-            Builder::new().max_buf_size(MOST_BUFFERED).max_header_size(MOST_BUFFERED).handshake(wire).await?;
-        Ok(Box::new(Self { sender, connection, over: false, heard, timer: None, open }))
+    /// The client's body failed.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, sending: &mut Sending) -> Poll<Result<(), BodyFailed>> {
+        sending.poll(cx, &mut self.tcp)
     }
 
-    /// Hands a request to the state machine; nothing moves before [`poll`](Self::poll).
-    pub(super) fn send(&mut self, request: Request<Outgoing>) -> impl Future<Output = Sent> + Send + use<> {
-        self.heard.store(false, Relaxed);
-        self.sender.try_send_request(request)
-    }
-
-    /// Moves what can be moved, both ways. Ready once the connection is over, in order or not; what went wrong reaches
-    /// whoever waits for the head or the body.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.over {
-            // The error, if there is one, was told to whoever it concerns; an idle connection concerns nobody.
-            let _ = ready!(self.connection.poll_without_shutdown(cx));
-            self.over = true;
-        }
-        Poll::Ready(())
-    }
-
-    /// As [`poll`](Self::poll), but asks nobody to be woken.
+    /// Reads the response's head, interim ones passed over. `is_head` says that the request's method was HEAD.
     ///
-    /// Whatever is taken from a connection that was polled like this schedules no further poll of the task that takes
-    /// it. So it comes first wherever something is likely to have arrived, and `poll` before anyone waits.
-    pub(super) fn poll_quietly(&mut self) -> Poll<()> {
-        self.poll(&mut Context::from_waker(Waker::noop()))
+    /// # Errors
+    /// It does not come, or cannot be passed on.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, is_head: bool) -> Poll<Result<Parts, Failure>> {
+        loop {
+            if let Some(head) = self.take_head()? {
+                let parts = response_head::parse(&head)?;
+                if parts.status.is_informational() && parts.status.as_u16() != 101 {
+                    self.interim += 1;
+                    if self.interim > MOST_INTERIM {
+                        return Poll::Ready(Err(Failure::Protocol("too many interim responses come before it")));
+                    }
+                    continue;
+                }
+                self.kept = response_head::keeps_connection(&parts);
+                self.reading = match response_head::body_kind(&parts, is_head)? {
+                    BodyKind::Length(0) => Reading::Done,
+                    BodyKind::Length(left) => Reading::Length(left),
+                    BodyKind::Chunked => Reading::Chunks(Box::default()),
+                    BodyKind::Rest => Reading::Rest,
+                };
+                return Poll::Ready(Ok(parts));
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(n) if n > 0 => {}
+                _ => return Poll::Ready(Err(if self.heard { Failure::Incomplete } else { Failure::Closed })),
+            }
+        }
     }
 
-    /// Whether a byte has come since the last request was sent.
-    pub(super) fn heard(&self) -> bool {
-        self.heard.load(Relaxed)
+    /// The next head, if it has come whole; what was read behind it becomes `unread`.
+    fn take_head(&mut self) -> Result<Option<Bytes>, Failure> {
+        if !self.unread.is_empty() {
+            // Behind an interim response; the rest of the head must come to stand behind this.
+            let mut whole = BytesMut::from(std::mem::take(&mut self.unread));
+            whole.extend_from_slice(&self.space);
+            self.space = whole;
+            self.reading = Reading::Head { searched: 0 };
+        }
+        let searched = if let Reading::Head { searched } = self.reading { searched } else { 0 };
+        let Some(end) = response_head::end(&self.space, searched) else {
+            if !response_head::may_begin(&self.space) {
+                return Err(Failure::Protocol("it is not HTTP/1"));
+            }
+            self.reading = Reading::Head { searched: self.space.len() };
+            return if self.space.len() >= MOST_READ { Err(Failure::HeadTooLarge) } else { Ok(None) };
+        };
+        if end > MOST_READ {
+            return Err(Failure::HeadTooLarge);
+        }
+        self.unread = self.space.split().freeze();
+        Ok(Some(self.unread.split_to(end)))
     }
 
-    /// Whether the last exchange is complete, both ways, and the connection can take another.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.over && self.sender.is_ready()
+    /// Reads the next piece of the body, or its trailers; `None` at its end.
+    ///
+    /// # Errors
+    /// It broke off, or breaks the grammar, and how.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        loop {
+            if self.unread.is_empty() && !matches!(self.reading, Reading::Done) {
+                match ready!(self.poll_read(cx)) {
+                    Ok(0) if matches!(self.reading, Reading::Rest) => self.reading = Reading::Done,
+                    Ok(n) if n > 0 => self.unread = self.space.split().freeze(),
+                    _ => return Poll::Ready(Some(Err("the upstream's response broke off"))),
+                }
+            }
+            match &mut self.reading {
+                Reading::Head { .. } | Reading::Done => return Poll::Ready(None),
+                Reading::Rest => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.unread))))),
+                Reading::Length(left) => {
+                    let n = usize::try_from(*left).unwrap_or(usize::MAX).min(self.unread.len());
+                    *left -= n as u64;
+                    if *left == 0 {
+                        self.reading = Reading::Done;
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(self.unread.split_to(n)))));
+                }
+                Reading::Chunks(chunks) => match chunks.next(&mut self.unread) {
+                    Err(why) => return Poll::Ready(Some(Err(why))),
+                    Ok(Found::Nothing) => {}
+                    Ok(Found::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Ok(Found::End(trailers)) => {
+                        self.reading = Reading::Done;
+                        return Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))));
+                    }
+                },
+            }
+        }
+    }
+
+    /// The whole body, where it is of known length and was read along with the head.
+    pub(super) fn take_whole_body(&mut self) -> Option<Bytes> {
+        match self.reading {
+            Reading::Done => Some(Bytes::new()),
+            Reading::Length(left) if left <= self.unread.len() as u64 => {
+                self.reading = Reading::Done;
+                Some(self.unread.split_to(left as usize)) // no more than a length in memory
+            }
+            _ => None,
+        }
+    }
+
+    /// How many bytes of the body are to come, where its length is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self.reading {
+            Reading::Length(left) => Some(left),
+            Reading::Done => Some(0),
+            Reading::Head { .. } | Reading::Chunks(_) | Reading::Rest => None,
+        }
+    }
+
+    /// Whether the response has been read to its end.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.reading, Reading::Done)
+    }
+
+    /// Reads once; how many bytes came, none at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let room = self.space.capacity() - self.space.len();
+        if room < self.reach / 4 {
+            self.space.reserve(self.reach);
+        }
+        let room = self.space.capacity() - self.space.len();
+        let n = ready!(pin!(self.tcp.read_buf(&mut self.space)).poll(cx))?;
+        self.heard |= n > 0;
+        if n == room {
+            self.reach = MOST_READ.min(self.reach * 2);
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    /// Whether the response is complete and the connection can take another request, as far as the server has said.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.is_read() && self.kept && self.unread.is_empty() && self.space.is_empty()
     }
 
     /// Looks whether an idle connection can still take a request: its server has neither closed it nor sent what
     /// nobody asked for.
     pub(super) fn is_fit(&mut self) -> bool {
         // This also forgets the waker of the request before.
-        self.poll_quietly().is_pending() && self.sender.is_ready()
+        if self.tcp.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
+            return true;
+        }
+        let read = self.tcp.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Lets go of a buffer that a large response has left behind.
+    pub(super) fn rest(&mut self) {
+        if self.reach > LEAST_READ {
+            (self.reach, self.space) = (LEAST_READ, BytesMut::new());
+        }
     }
 
     /// Ready once `deadline` has passed.
@@ -120,50 +268,6 @@ impl Link {
 
     /// Takes the connection apart after an upgrade: the socket, what was read beyond the response's head, and its count.
     pub(super) fn into_parts(self) -> (TcpStream, Bytes, Open) {
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner().tcp, parts.read_buf, self.open)
-    }
-}
-
-/// A socket that remembers whether anything was read from it.
-struct Wire {
-    tcp: TcpStream,
-    heard: Arc<AtomicBool>,
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.heard.store(true, Relaxed);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        gather(Pin::new(&mut self.tcp), cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        (self.tcp, self.unread, self.open)
     }
 }

@@ -44,9 +44,10 @@ impl Pool {
     }
 
     /// Keeps a connection, idle from `now` on, for the next request; closes it where this worker keeps enough already.
-    pub(super) fn put(&self, link: Box<Link>, now: Instant) {
+    pub(super) fn put(&self, mut link: Box<Link>, now: Instant) {
         let mut kept = self.slots.get_or_default().borrow_mut();
         if kept.len() < MOST_KEPT {
+            link.rest();
             kept.push(Kept { link, since: now });
         }
     }

@@ -1,7 +1,7 @@
 //! The body of a request on its way to a server.
 //!
 //! One type for all of them, so that one pool of connections serves every handler; a request without a body costs no
-//! allocation. Read by hyper as fast as the server takes it; it reports to `progress` how that goes.
+//! allocation. Read by `sending` as fast as the server takes it; it reports to `progress` how that goes.
 
 use std::fmt;
 use std::pin::Pin;
@@ -43,6 +43,13 @@ impl Outgoing {
         self.0.is_none()
     }
 
+    /// Notes that no more of it is asked for.
+    pub(super) fn finish(&self) {
+        if let Some(streaming) = &self.0 {
+            streaming.progress.enter(Phase::Done);
+        }
+    }
+
     /// Tells, while the body is elsewhere, how far it has come.
     pub(super) fn progress(&self) -> Option<Arc<Progress>> {
         self.0.as_ref().map(|streaming| Arc::clone(&streaming.progress))
@@ -63,7 +70,7 @@ impl Body for Outgoing {
             Poll::Pending => Phase::AwaitingClient,
             Poll::Ready(Some(Err(_))) => Phase::Failed,
             Poll::Ready(None) => Phase::Done,
-            // hyper writes trailers and asks no further; neither does it after the last piece.
+            // Nobody asks further after trailers, nor after the last piece.
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || body.is_end_stream() => Phase::Done,
             Poll::Ready(Some(Ok(_))) => Phase::Moving,
         });

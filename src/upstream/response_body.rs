@@ -6,94 +6,86 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::Server;
 use super::link::Link;
-use super::progress::{Deadlines, Phase};
+use super::progress::Deadlines;
 use super::request_body::BoxError;
+use super::sending::{BodyFailed, Sending};
 use crate::metrics::UpstreamFailure;
 
 /// A response's body, streamed. It fails, rather than ends, where the server broke off.
 pub struct ResponseBody {
-    incoming: Incoming,
     server: Arc<Server>,
-    /// The connection, until the exchange is complete.
+    /// All of it, where it came along with the head.
+    whole: Bytes,
+    /// Where the rest comes from, until the exchange is complete.
     source: Option<Box<Source>>,
 }
 
 struct Source {
     link: Box<Link>,
+    /// The request, of which the server may not have had all.
+    request: Box<Sending>,
     deadlines: Deadlines,
     /// Since when the next piece is waited for.
     waiting: Option<Instant>,
-    /// Whether the connection may take another request.
-    reusable: bool,
 }
 
 impl ResponseBody {
     pub(super) fn new(
-        incoming: Incoming,
         server: Arc<Server>,
-        link: Box<Link>,
+        mut link: Box<Link>,
+        request: Box<Sending>,
         deadlines: Deadlines,
-        reusable: bool,
         now: Instant,
     ) -> Self {
-        if !link.is_ready() && !incoming.is_end_stream() {
-            let source = Some(Box::new(Source { link, deadlines, waiting: None, reusable }));
-            return Self { incoming, server, source };
+        if let Some(whole) = link.take_whole_body() {
+            keep(&server, link, &request, now);
+            return Self { server, whole, source: None };
         }
-        if reusable {
-            keep(&server, link, now);
+        let source = Some(Box::new(Source { link, request, deadlines, waiting: None }));
+        Self { server, whole: Bytes::new(), source }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(Source { link, request, waiting, .. }) = self.source.as_deref_mut() else { return Poll::Ready(None) };
+        if let Poll::Ready(Err(BodyFailed)) = link.poll_send(cx, request) {
+            self.source = None; // the client's fault, not the server's
+            return Poll::Ready(Some(Err("the request's body broke off".into())));
         }
-        Self { incoming, server, source: None }
+        match link.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                *waiting = None;
+                // After the last piece nobody may ask again.
+                if link.is_read() {
+                    self.let_go();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(why))) => {
+                self.source = None;
+                self.server.metrics.fail(UpstreamFailure::Truncated);
+                Poll::Ready(Some(Err(why.into())))
+            }
+            Poll::Ready(None) => {
+                self.let_go();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_late(cx),
+        }
     }
 
     /// The response is complete: keeps the connection if the request is complete too, else closes it.
     fn let_go(&mut self) {
-        if let Some(source) = self.source.take()
-            && source.reusable
-        {
-            keep(&self.server, source.link, Instant::now());
+        if let Some(source) = self.source.take() {
+            keep(&self.server, source.link, &source.request, Instant::now());
         }
-    }
-
-    /// What the connection has read already. It only moves when `source` is polled, by this same task, so nobody needs
-    /// waking.
-    fn poll_read_already(&mut self) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
-    }
-
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let read = self.poll_read_already();
-        if read.is_ready() {
-            return read;
-        }
-        // An end of the connection shows in what was read.
-        if let Some(source) = &mut self.source {
-            let _ = source.link.poll_quietly();
-        }
-        let read = self.poll_read_already();
-        if read.is_ready() {
-            return read;
-        }
-        if let Some(source) = &mut self.source {
-            let _ = source.link.poll(cx);
-        }
-        self.poll_read_already()
-    }
-
-    fn broke_off(&mut self, error: hyper::Error) -> BoxError {
-        let client_failed = self.source.take().is_some_and(|source| source.deadlines.phase() == Phase::Failed);
-        if !client_failed {
-            self.server.metrics.fail(UpstreamFailure::Truncated);
-        }
-        error.into()
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -109,9 +101,11 @@ impl ResponseBody {
     }
 }
 
-/// Keeps a connection whose response is complete `now`, if the request is complete too; else closes it.
-fn keep(server: &Server, link: Box<Link>, now: Instant) {
-    if link.is_ready() {
+/// Keeps a connection whose response is complete `now`, if it can take another request; else closes it.
+///
+/// A server that was offered another protocol and refused may still have begun to speak it.
+fn keep(server: &Server, link: Box<Link>, request: &Sending, now: Instant) {
+    if link.is_reusable() && request.is_complete() && request.offered().is_none() {
         server.pool.put(link, now);
     }
 }
@@ -120,36 +114,21 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        match self.poll_incoming(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(source) = &mut self.source {
-                    source.waiting = None;
-                }
-                // After the last piece nobody may ask again.
-                if self.incoming.is_end_stream() {
-                    self.let_go();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broke_off(error)))),
-            Poll::Ready(None) => {
-                self.let_go();
-                Poll::Ready(None)
-            }
-            Poll::Pending => self.poll_late(cx),
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if this.whole.is_empty() {
+            return this.poll_source(cx);
         }
+        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.whole)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.whole.is_empty() && self.source.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let left = self.source.as_ref().map_or(Some(self.whole.len() as u64), |source| source.link.left());
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::harness::{Gateway, Origin, closed_port, head, timeouts};
 use crate::metrics::UpstreamFailure;
-use crate::upstream::{Answer, Outgoing, Upstream};
+use crate::upstream::{Answer, Outgoing, Sending, Upstream};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const OK_CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
@@ -156,7 +156,7 @@ impl Wake for Counting {
 
 async fn exchange(upstream: &Upstream) -> usize {
     let request = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap();
-    let Answer::Response(response) = upstream.exchange(Box::new(request)).await.unwrap().answer else {
+    let Answer::Response(response) = upstream.exchange(Sending::new(request)).await.unwrap().answer else {
         panic!("it switched")
     };
     response.into_body().collect().await.unwrap().to_bytes().len()

@@ -1,0 +1,132 @@
+//! A response's head: found, read, and what it says of the body behind it (RFC 9112, sections 2 to 6).
+//!
+//! Used by `link` and, for trailers, by `chunks`. Refuses what could be read in two ways.
+
+use bytes::Bytes;
+use httparse::Header;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::http::response::Parts;
+use hyper::{HeaderMap, Response, StatusCode, Version};
+
+use super::exchange::Failure;
+
+/// The most fields that a head, or a trailer section, may have.
+const MOST_FIELDS: usize = 100;
+
+/// How the end of a response's body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyKind {
+    /// It has so many bytes, perhaps none.
+    Length(u64),
+    /// It comes in chunks.
+    Chunked,
+    /// It ends with the connection.
+    Rest,
+}
+
+/// Where the head at the beginning of `bytes` ends; `searched` bytes of it were looked at before, in vain.
+///
+/// Servers are known that end lines in LF alone, so that is let pass (RFC 9112, section 2.2).
+pub(super) fn end(bytes: &[u8], searched: usize) -> Option<usize> {
+    let from = searched.saturating_sub(3);
+    let mut line_ends = memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1);
+    line_ends.find_map(|next| match bytes[next..] {
+        [b'\n', ..] => Some(next + 1),
+        [b'\r', b'\n', ..] => Some(next + 2),
+        _ => None,
+    })
+}
+
+/// Whether `bytes` may be the beginning of a response.
+pub(super) fn may_begin(bytes: &[u8]) -> bool {
+    const START: &[u8] = b"HTTP/1.";
+    let n = bytes.len().min(START.len());
+    bytes[..n] == START[..n]
+}
+
+/// Reads a whole head.
+pub(super) fn parse(head: &Bytes) -> Result<Parts, Failure> {
+    let mut space = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut parsed = httparse::Response::new(&mut space);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Failure::HeadTooLarge),
+        _ => return Err(MALFORMED),
+    }
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MALFORMED)?;
+    parts.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    parts.headers = fields(parsed.headers, head).ok_or(MALFORMED)?;
+    let reason = parsed.reason.unwrap_or_default();
+    if Some(reason) != parts.status.canonical_reason()
+        && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
+    {
+        parts.extensions.insert(reason); // hyper writes it to an HTTP/1.1 client
+    }
+    Ok(parts)
+}
+
+/// Reads a whole trailer section, the empty line included.
+pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
+    let mut space = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    match httparse::parse_headers(section, &mut space) {
+        Ok(httparse::Status::Complete((length, headers))) if length == section.len() => {
+            fields(headers, section).ok_or("a trailer is malformed")
+        }
+        _ => Err("the trailers are malformed"),
+    }
+}
+
+/// The fields as a map whose values are parts of `bytes`, from which they were parsed.
+fn fields(parsed: &[Header<'_>], bytes: &Bytes) -> Option<HeaderMap> {
+    let mut fields = HeaderMap::with_capacity(parsed.len() + 1); // `Via` comes later
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        fields.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?);
+    }
+    Some(fields)
+}
+
+/// How the body's end is known. `is_head` says that the request's method was HEAD.
+///
+/// Refuses a response whose end could be found in two ways (RFC 9112, section 6.3): the fields are passed on, to a client
+/// that might find the other.
+pub(super) fn body_kind(head: &Parts, is_head: bool) -> Result<BodyKind, Failure> {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    let kind = match (codings.next(), lengths.next()) {
+        (None, None) => BodyKind::Rest,
+        (Some(_), Some(_)) => return Err(Failure::Protocol("it has both Content-Length and Transfer-Encoding")),
+        (Some(_), None) if head.version == Version::HTTP_10 => {
+            return Err(Failure::Protocol("it has Transfer-Encoding in HTTP/1.0"));
+        }
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() => {
+            BodyKind::Chunked
+        }
+        (Some(_), None) => return Err(Failure::Protocol("its transfer coding is not chunked alone")),
+        (None, Some(length)) if lengths.next().is_none() => BodyKind::Length(number(length).ok_or(NOT_A_NUMBER)?),
+        (None, Some(_)) => return Err(NOT_A_NUMBER),
+    };
+    let has_none = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    Ok(if has_none { BodyKind::Length(0) } else { kind })
+}
+
+fn number(value: &HeaderValue) -> Option<u64> {
+    // `parse` would take a sign.
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
+const MALFORMED: Failure = Failure::Protocol("its head is malformed");
+const NOT_A_NUMBER: Failure = Failure::Protocol("its Content-Length is not one number");
+
+/// Whether the server means to keep the connection (RFC 9112, section 9.3).
+pub(super) fn keeps_connection(head: &Parts) -> bool {
+    let says = |word: &[u8]| {
+        let lines = head.headers.get_all(CONNECTION).iter();
+        let mut words = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+        words.any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
+    };
+    !says(b"close") && (head.version == Version::HTTP_11 || says(b"keep-alive"))
+}

@@ -1,0 +1,263 @@
+//! A request on its way to a server: its head as bytes, then its body in the framing that the head declares.
+//!
+//! Made by `handler/http_proxy`, once for all attempts; handed to `exchange`, and written by `link`. The head stays as it
+//! was written, so that it can be sent again over another connection without a copy.
+
+use std::fmt;
+use std::io::{self, IoSlice, Write as _};
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame};
+use hyper::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName,
+    HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request};
+use tokio::net::TcpStream;
+
+use super::progress::Progress;
+use super::request_body::{BoxError, Outgoing};
+use crate::stream::gather;
+
+/// A request, ready to be sent.
+pub struct Sending {
+    /// The head, and later what frames a piece of the body; the server has been given `written` bytes of it.
+    buffer: Vec<u8>,
+    written: usize,
+    /// The piece of the body behind it.
+    piece: Bytes,
+    /// What ends the piece.
+    tail: &'static [u8],
+    body: Outgoing,
+    framing: Framing,
+    /// A byte was written.
+    begun: bool,
+    /// The server takes no more.
+    cut: bool,
+    /// May be sent again without knowing what became of it.
+    repeatable: bool,
+    /// The answer has no body, whatever its head says.
+    is_head: bool,
+    /// The protocols that the server may switch to.
+    offered: Option<HeaderValue>,
+}
+
+/// How the server knows where the body ends, and what is left of it.
+enum Framing {
+    /// Nothing is.
+    Done,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, and behind the last one those trailers that the head declared.
+    Chunks { trailers: Vec<HeaderName> },
+}
+
+/// The client's body failed or was not as long as it said: the request is to be aborted.
+#[derive(Debug)]
+pub(super) struct BodyFailed;
+
+impl Sending {
+    /// Encodes a request's head (RFC 9112, section 3). It is as the server is to see it: target in origin form, `Host`
+    /// set, no fields of the client's connection, and `Content-Length` or `Transfer-Encoding` where there is a body.
+    ///
+    /// Boxed, since it passes through many hands.
+    #[must_use]
+    pub fn new(request: Request<Outgoing>) -> Box<Self> {
+        let (head, body) = request.into_parts();
+        let framing = Framing::of(&head, &body);
+        let offered = head.headers.get(UPGRADE).cloned();
+        Box::new(Self {
+            buffer: encoded(&head),
+            written: 0,
+            piece: Bytes::new(),
+            tail: b"",
+            repeatable: body.is_empty() && head.method.is_idempotent() && offered.is_none(),
+            body,
+            framing,
+            begun: false,
+            cut: false,
+            is_head: head.method == Method::HEAD,
+            offered,
+        })
+    }
+
+    /// Whether the answer has no body, whatever its head says.
+    pub(super) fn is_head(&self) -> bool {
+        self.is_head
+    }
+
+    /// The protocols that the server may switch to.
+    pub(super) fn offered(&self) -> Option<&HeaderValue> {
+        self.offered.as_ref()
+    }
+
+    /// Tells how far the body has come; `None` where there is none.
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.body.progress()
+    }
+
+    /// Whether the request may be sent over another connection although its fate on the first is unknown: because
+    /// nothing of it was sent, or because it is idempotent and has no body (RFC 9110, section 9.2.2).
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.repeatable || !self.begun
+    }
+
+    /// Begins again; only for what [`is_repeatable`](Self::is_repeatable).
+    pub(super) fn rewind(&mut self) {
+        (self.written, self.begun, self.cut) = (0, false, false);
+    }
+
+    /// Whether the server has been given all of it.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self.framing, Framing::Done) && !self.cut && !self.is_writing()
+    }
+
+    /// Writes as much as the server takes and the client has sent. Ready once nothing is left to be done, which is so too
+    /// where the server takes no more: it may have answered, and what it says next decides.
+    ///
+    /// # Errors
+    /// The body failed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<Result<(), BodyFailed>> {
+        loop {
+            if self.cut {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(self.poll_write(cx, tcp)).is_err() {
+                self.cut = true;
+                continue;
+            }
+            if let Framing::Done = self.framing {
+                return Poll::Ready(Ok(()));
+            }
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            self.enclose(frame)?;
+        }
+    }
+
+    fn is_writing(&self) -> bool {
+        self.written < self.buffer.len() || !self.piece.is_empty() || !self.tail.is_empty()
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<io::Result<()>> {
+        while self.is_writing() {
+            let pieces = [&self.buffer[self.written..], &self.piece, self.tail].map(IoSlice::new);
+            match ready!(gather(Pin::new(tcp), cx, &pieces))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.advance(n),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.begun = true;
+        let n = written.min(self.buffer.len() - self.written);
+        self.written += n;
+        written -= n;
+        let n = written.min(self.piece.len());
+        self.piece.advance(n);
+        self.tail = &self.tail[written - n..];
+    }
+
+    /// Takes what the body gave, and puts the framing around it. Everything before it has been written.
+    fn enclose(&mut self, frame: Option<Result<Frame<Bytes>, BoxError>>) -> Result<(), BodyFailed> {
+        let frame = frame.transpose().map_err(|_| BodyFailed)?;
+        self.buffer.clear();
+        self.written = 0;
+        match (&mut self.framing, frame.map(Frame::into_data)) {
+            (Framing::Done, _) => {}
+            (Framing::Length(left), Some(Ok(data))) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(BodyFailed)?;
+                if *left == 0 {
+                    self.framing = Framing::Done;
+                    self.body.finish();
+                }
+                self.piece = data;
+            }
+            (Framing::Length(_), Some(Err(_))) => {} // trailers, which have no place here (RFC 9112, section 6.5)
+            (Framing::Length(_), None) => return Err(BodyFailed),
+            (Framing::Chunks { .. }, Some(Ok(data))) if data.is_empty() => {} // it would be the last chunk
+            (Framing::Chunks { .. }, Some(Ok(data))) => {
+                let _ = write!(self.buffer, "{:x}\r\n", data.len()); // writing to a Vec cannot fail
+                (self.piece, self.tail) = (data, b"\r\n");
+            }
+            (Framing::Chunks { trailers }, end) => {
+                let sent = end.and_then(Result::err).and_then(|frame| frame.into_trailers().ok()).unwrap_or_default();
+                let declared = mem::take(trailers);
+                self.buffer.extend_from_slice(b"0\r\n");
+                let passed = sent.iter().filter(|(name, _)| declared.contains(name));
+                passed.for_each(|(name, value)| line(&mut self.buffer, name, value));
+                self.buffer.extend_from_slice(b"\r\n");
+                self.framing = Framing::Done;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Framing {
+    fn of(head: &Parts, body: &Outgoing) -> Self {
+        if body.is_empty() {
+            return Self::Done;
+        }
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        match length {
+            Some(0) => Self::Done,
+            Some(length) => Self::Length(length),
+            None => Self::Chunks { trailers: declared_trailers(&head.headers) },
+        }
+    }
+}
+
+/// The trailers that a head declares, but for those that must not come late (RFC 9110, section 6.5.1).
+fn declared_trailers(fields: &HeaderMap) -> Vec<HeaderName> {
+    const NEVER: [HeaderName; 12] = [
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        HOST,
+        MAX_FORWARDS,
+        SET_COOKIE,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+    ];
+    let lines = fields.get_all(TRAILER).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    lines
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !NEVER.contains(name))
+        .collect()
+}
+
+fn encoded(head: &Parts) -> Vec<u8> {
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let mut text = Vec::with_capacity(head.method.as_str().len() + target.len() + fields + 14);
+    for word in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        text.extend_from_slice(word.as_bytes());
+    }
+    // No name, value or target can hold a line's end: their types see to it.
+    head.headers.iter().for_each(|(name, value)| line(&mut text, name, value));
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
+fn line(text: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    for word in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        text.extend_from_slice(word);
+    }
+}
+
+impl fmt::Debug for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending").field("begun", &self.begun).field("body", &self.body).finish_non_exhaustive()
+    }
+}
