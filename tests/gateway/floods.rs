@@ -84,7 +84,7 @@ fn withstood<T: Send>(gateway: &Gateway, flood: impl FnOnce(SocketAddr) -> T + S
     assert!(worst < PROMPT, "the bystander waited {worst:?}");
     assert_eq!(ask(&mut connect(front), GET).status, 200);
     let grown = resident(gateway).saturating_sub(before);
-    println!("bystander waited {worst:?} at most; memory grew by {} KiB", grown / 1024);
+    eprintln!("bystander waited {worst:?} at most; memory grew by {} KiB", grown / 1024);
     (result, grown)
 }
 

@@ -61,11 +61,12 @@ fn each_is_closed(reason: &str, floods: &[(&str, Vec<u8>)]) {
     let upstream = upstream();
     let gateway = gateway(&[upstream.address], "", "");
     for (n, (what, bytes)) in floods.iter().enumerate() {
-        println!("{what}: {} KiB", bytes.len() / 1024);
+        eprintln!("{what}: {} KiB", bytes.len() / 1024);
         let ((), grown) = withstood(&gateway, |front| flood(front, bytes));
         assert_closed(&gateway, reason, n + 1, what);
         assert!(grown < 8 * MIB, "{what}: memory grew by {grown}");
     }
+    assert_eq!(gateway.count_in_log(" WARN "), 0, "a flood does not fill the log");
 }
 
 #[test]
@@ -94,7 +95,10 @@ fn resets_of_either_side_end_the_connection_when_they_are_too_many() {
                 "a window opened too far",
                 streams(1000, "POST", 0, |n| frame(WINDOW_UPDATE, 0, n, &0x7FFF_FFFF_u32.to_be_bytes())),
             ),
-            ("malformed heads", streams(1000, "GE T", END_STREAM, |_| Vec::new())),
+            (
+                "a head behind the end",
+                streams(1000, "POST", END_STREAM, |n| frame(HEADERS, END_HEADERS, n, &head("GET"))),
+            ),
             ("bytes without end in small frames", on_one_stream(200_000, &frame(DATA, 0, 1, b""))),
         ],
     );
@@ -113,7 +117,7 @@ fn heads_beyond_all_measure_end_the_connection() {
         &[
             ("empty CONTINUATION", endless(&[])),
             ("CONTINUATION with a field each", endless(&block(&[("a", "b")]))),
-            ("cookie crumbs", endless(&block(&[("cookie", "")]).repeat(100))),
+            ("cookie crumbs", endless(&block(&[("cookie", "")]).repeat(10))),
             ("HPACK bomb", frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb)),
         ],
     );
@@ -130,7 +134,7 @@ fn what_breaks_the_protocol_ends_the_connection_and_is_counted() {
             ("CONTINUATION of nothing", frame(CONTINUATION, 0, 1, &[])),
             ("a frame too large", frame(DATA, 0, 1, &[0; 17_000])),
             ("DATA behind the end", streams(1, "POST", END_STREAM, |n| frame(DATA, 0, n, b"x"))),
-            ("a head behind the end", streams(1, "POST", END_STREAM, |n| frame(HEADERS, END_HEADERS, n, &head("GET")))),
+            ("malformed heads", streams(1, "GE T", END_STREAM, |_| Vec::new())),
             ("a stream that was never opened", frame(DATA, 0, 9, b"x")),
         ],
     );
@@ -252,7 +256,7 @@ fn a_client_that_never_opens_its_window_holds_little_and_not_for_long() {
         (0..100).for_each(|_| drop(client.next_of(&[RST_STREAM])));
         held
     });
-    println!("{} KiB held for 100 streams", held / 1024);
+    eprintln!("{} KiB held for 100 streams", held / 1024);
     assert!(held < 32 * MIB, "{held} bytes held for 100 streams");
 }
 

@@ -36,7 +36,7 @@ fn many_handshakes_that_stand_still_cost_little_and_end_at_their_deadline() {
     }
     assert_serves(&gateway);
     let held = resident(&gateway).saturating_sub(before);
-    println!("{} KiB held for each handshake", held / 1024 / CROWD as u64);
+    eprintln!("{} KiB held for each handshake", held / 1024 / CROWD as u64);
     assert!(held < CROWD as u64 * 64 * 1024, "{} bytes for each", held / CROWD as u64);
     crowd.iter_mut().for_each(|stream| drop(read_to_end(stream)));
     gateway.wait_for_metric(&failures("front", "timeout"), CROWD as f64);
