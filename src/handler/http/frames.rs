@@ -29,13 +29,22 @@ pub(super) struct Frames {
     block: bool,
     /// How often nothing was open, so that two blocks in a row can be told apart.
     turns: u32,
+    /// How many frames have ended.
+    ended: u32,
 }
 
 impl Frames {
     /// Before the client's preface.
     pub(super) fn new() -> Self {
         // The preface is passed over as the payload of a frame that says nothing; `serve` has its deadline.
-        Self { head: [0, 0, 0, DATA, END_STREAM, 0, 0, 0, 0], have: HEAD, left: PREFACE.len(), block: false, turns: 0 }
+        Self {
+            head: [0, 0, 0, DATA, END_STREAM, 0, 0, 0, 0],
+            have: HEAD,
+            left: PREFACE.len(),
+            block: false,
+            turns: 0,
+            ended: 0,
+        }
     }
 
     /// Passes over what was read; how many frames ended in it that ask for nothing.
@@ -75,7 +84,13 @@ impl Frames {
         (begun || self.block).then_some(self.turns)
     }
 
+    /// How many frames have ended so far; it wraps.
+    pub(super) fn ended(&self) -> u32 {
+        self.ended
+    }
+
     fn end_frame(&mut self) {
+        self.ended = self.ended.wrapping_add(1);
         if matches!(self.kind(), HEADERS | CONTINUATION) {
             self.block = self.flags() & END_HEADERS == 0;
         }

@@ -1,6 +1,7 @@
-//! An HTTP/2 client's stream, on which a header block has a deadline and frames that ask for nothing have a rate.
+//! An HTTP/2 client's stream, on which a header block has a deadline, frames that ask for nothing have a rate, and many
+//! frames at a time wait for their turn.
 //!
-//! Owns both limits; `frames` tells what came. h2 bounds how large a header block may become, but waits for the rest of
+//! Owns these limits; `frames` tells what came. h2 bounds how large a header block may become, but waits for the rest of
 //! it for as long as the client likes; and it answers every PING and SETTINGS. Used by `http2`.
 
 use std::io::{self, IoSlice};
@@ -24,6 +25,10 @@ const IDLE_FRAMES: u32 = 10_000;
 /// How many more of them may come each second.
 const IDLE_FRAMES_PER_SECOND: u32 = 1000;
 
+/// After how many frames the worker's other connections have their turn. tokio's own measure is 128 reads, which are a
+/// hundred thousand small frames: a hundred clients that send those would hold everyone else up for seconds.
+const FRAMES_PER_TURN: u32 = 128;
+
 /// A stream whose frames are watched on their way to h2.
 #[derive(Debug)]
 pub(super) struct Paced {
@@ -32,6 +37,8 @@ pub(super) struct Paced {
     frames: Frames,
     allowance: Allowance,
     clock: Deadline,
+    /// How many frames had ended when this connection's turn began.
+    turn: u32,
     /// What was begun and has not ended, and since when.
     open: Option<(u32, Instant)>,
 }
@@ -44,6 +51,7 @@ impl Paced {
             frames: Frames::new(),
             allowance: Allowance { left: IDLE_FRAMES, since: Instant::now() },
             clock: Deadline::default(),
+            turn: 0,
             open: None,
         }
     }
@@ -94,9 +102,16 @@ impl AsyncRead for Paced {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let from = buf.filled().len();
+        let ended = this.frames.ended();
+        if ended.wrapping_sub(this.turn) >= FRAMES_PER_TURN {
+            this.turn = ended;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
             return Poll::Ready(read.and_then(|()| this.note(&buf.filled()[from..])));
         }
+        this.turn = ended;
         let Some((_, since)) = this.open else { return Poll::Pending };
         ready!(this.clock.poll(cx, since + this.gate.context.timeouts.header));
         Poll::Ready(Err(this.close(Http2Closing::HeaderTimeout, "a header block or frame did not arrive in time")))
