@@ -237,6 +237,20 @@ labels! {
     }
 }
 
+labels! {
+    /// Why an HTTP/2 connection was ended for what its client sent.
+    Http2Closing {
+        /// A header block or a frame was begun and did not end in time.
+        HeaderTimeout = "header_timeout",
+        /// Too many frames that ask for nothing: PING, SETTINGS, PRIORITY, empty DATA.
+        FrameFlood = "frame_flood",
+        /// Too many resets, stream errors, CONTINUATION or small DATA frames, or far too large a head.
+        Excess = "excess",
+        /// Anything else that breaks the protocol.
+        Protocol = "protocol",
+    }
+}
+
 /// A worker's counters for one endpoint.
 #[derive(Debug, Default)]
 pub struct EndpointCounters {
@@ -260,6 +274,8 @@ pub struct EndpointCounters {
     pub request_seconds: Histogram,
     /// `portcullis_http_requests_refused_total`, by [`RequestRefusal`].
     pub requests_refused: [Counter; RequestRefusal::ALL.len()],
+    /// `portcullis_http2_connections_closed_total`, by [`Http2Closing`].
+    pub http2_closed: [Counter; Http2Closing::ALL.len()],
     /// `portcullis_received_bytes_total`: what clients sent, as it came over the wire.
     pub received_bytes: Counter,
     /// `portcullis_sent_bytes_total`: what clients were sent, as it went over the wire.

@@ -13,7 +13,7 @@ use crate::admin::version;
 use crate::metrics::process::Process;
 use crate::metrics::table::{self, Metric};
 use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, Histogram, ServerCounters, ServerMetrics};
-use crate::metrics::{HandshakeFailure, Rejection, RequestRefusal, UpstreamFailure};
+use crate::metrics::{HandshakeFailure, Http2Closing, Rejection, RequestRefusal, UpstreamFailure};
 use crate::metrics::{handshake_of, level, merged, request_of, sum};
 use crate::plan::{Certificates, EndpointPlan};
 
@@ -131,6 +131,8 @@ fn requests(out: &mut Exposition, running: &Snapshot) {
     histogram(out, &table::HTTP_REQUEST_DURATION, all(), |c| &c.request_seconds);
     let reasons = RequestRefusal::ALL.iter().map(|r| (r.as_str(), *r as usize));
     by_reason(out, &table::HTTP_REQUESTS_REFUSED, all(), reasons, |c| &c.requests_refused);
+    let reasons = Http2Closing::ALL.iter().map(|r| (r.as_str(), *r as usize));
+    by_reason(out, &table::HTTP2_CONNECTIONS_CLOSED, all(), reasons, |c| &c.http2_closed);
 }
 
 fn upstreams(out: &mut Exposition, running: &Snapshot) {

@@ -300,6 +300,7 @@ fn every_counter_is_exported() {
         requests,
         request_seconds,
         requests_refused,
+        http2_closed,
         received_bytes,
         sent_bytes,
     } = endpoint;
@@ -307,7 +308,7 @@ fn every_counter_is_exported() {
     let ServerCounters { requests: exchanges, responses, connects, active: open, failures, response_seconds } = server;
 
     let singles = [accepted, active, unknown_server_names, received_bytes, sent_bytes, exchanges, connects, open];
-    let groups = rejected.iter().chain(handshake_failures).chain(requests_refused).chain(failures);
+    let groups = rejected.iter().chain(handshake_failures).chain(requests_refused).chain(http2_closed).chain(failures);
     let counters: Vec<&Counter> = singles.into_iter().chain(groups).collect();
     for (n, counter) in counters.iter().enumerate() {
         counter.add(7001 + n as u64);

@@ -5,7 +5,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::writer::MakeWriterExt;
 
 use super::args::RunArgs;
 use super::check::load;
@@ -81,7 +83,10 @@ fn log_to_stderr(config: &LogConfig) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let events = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false);
+    // h2 warns of single frames: a client could fill the log with them, and they name no endpoint.
+    let is_ours = move |event: &Metadata<'_>| level >= LevelFilter::DEBUG || !event.target().starts_with("h2::");
+    let writer = io::stderr.with_filter(is_ours);
+    let events = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_target(false);
     // Installing fails only where there is one already, as in a test.
     let _ = match config.format {
         LogFormat::Text => tracing::subscriber::set_global_default(events.with_ansi(colour).finish()),

@@ -14,6 +14,7 @@ mod fault;
 #[cfg(any(test, fuzzing))]
 mod feed;
 mod field;
+mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gate;
@@ -22,6 +23,7 @@ mod head;
 mod http1;
 mod http2;
 mod hyper_service;
+mod paced;
 mod patient;
 mod scan;
 mod serve;

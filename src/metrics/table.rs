@@ -92,6 +92,7 @@ metrics! {
     HTTP_REQUESTS = Counter "http_requests_total" ["endpoint", "method", "code"] "HTTP requests answered; only combinations that occurred.";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration_seconds" ["endpoint"] "Time from a request's head to the end of its answer.";
     HTTP_REQUESTS_REFUSED = Counter "http_requests_refused_total" ["endpoint", "reason"] "HTTP requests that the gateway itself refused to take.";
+    HTTP2_CONNECTIONS_CLOSED = Counter "http2_connections_closed_total" ["endpoint", "reason"] "HTTP/2 connections ended for what their clients sent.";
 
     UPSTREAM_REQUESTS = Counter "upstream_requests_total" ["upstream", "server"] "Exchanges begun with the server: HTTP requests, or TCP sessions.";
     UPSTREAM_RESPONSES = Counter "upstream_responses_total" ["upstream", "server", "code"] "HTTP responses of the server; only codes that occurred.";
@@ -121,14 +122,18 @@ mod tests {
 
     use super::{Kind, METRICS};
     use crate::identity::{Group, TlsVersion};
-    use crate::metrics::{HandshakeFailure, Method, Rejection, RequestRefusal, UpstreamFailure};
+    use crate::metrics::{HandshakeFailure, Http2Closing, Method, Rejection, RequestRefusal, UpstreamFailure};
 
     #[test]
     fn names_are_unique_and_follow_the_conventions() {
         let mut names = BTreeSet::new();
         for metric in METRICS {
             assert!(names.insert(metric.name), "{} stands twice", metric.name);
-            assert!(metric.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", metric.name);
+            assert!(
+                metric.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+                "{}",
+                metric.name
+            );
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
         }
     }
@@ -175,6 +180,7 @@ mod tests {
         row("certificate_audit_findings", "severity", vec!["deny", "error", "warn", "info"]);
         row("http_requests_total", "method", Method::ALL.iter().map(|v| v.as_str()).collect());
         row("http_requests_refused_total", "reason", RequestRefusal::ALL.iter().map(|v| v.as_str()).collect());
+        row("http2_connections_closed_total", "reason", Http2Closing::ALL.iter().map(|v| v.as_str()).collect());
         row("upstream_failures_total", "reason", UpstreamFailure::ALL.iter().map(|v| v.as_str()).collect());
         row("config_reloads_total", "result", vec!["success", "failure"]);
         md.push_str(

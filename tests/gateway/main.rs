@@ -9,6 +9,7 @@ mod cli;
 mod config_errors;
 mod deadlines;
 mod drain;
+mod floods;
 mod http_proxy;
 mod layers;
 mod limits;

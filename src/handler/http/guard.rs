@@ -328,7 +328,9 @@ impl AsyncWrite for Guard {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         this.flushed(cx);
-        this.stream.check_reset(cx)?;
+        if !this.gate.is_idle() {
+            this.stream.check_reset(cx)?; // between exchanges hyper reads, and finds out by itself
+        }
         Poll::Ready(Ok(()))
     }
 

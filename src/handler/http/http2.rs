@@ -26,10 +26,11 @@ use super::deadline::Deadline;
 use super::exchange::Halves;
 use super::fault::Fault;
 use super::field::{MAX_FIELDS, MAX_SECTION};
-use super::patient::Patient;
+use super::paced::Paced;
 use super::serve::broken;
 use super::{HttpService, authority, head};
 use crate::handler::ServeError;
+use crate::metrics::Http2Closing;
 use crate::stream::Stream;
 
 /// Streams at a time. RFC 9113 (section 6.5.2) asks for 100 at least.
@@ -58,7 +59,7 @@ pub(super) async fn serve<S: HttpService>(
     let timeouts = gate.context.timeouts;
     // Boxed at once: hyper and tokio move a stream's future a dozen times before it is first polled.
     let service = service_fn(move |request| Box::pin(link.clone().http2(request)));
-    let io = TokioIo::new(Patient::new(stream, timeouts.body));
+    let io = TokioIo::new(Paced::new(stream, gate.clone()));
     let mut connection = pin!(builder(timeouts.body).serve_connection(io, service));
     let mut draining = false;
     let mut clock = Deadline::default();
@@ -85,7 +86,22 @@ pub(super) async fn serve<S: HttpService>(
         }
     })
     .await
-    .map_err(|error| broken(&error))
+    .map_err(|error| {
+        if let Some(why) = closing(&error) {
+            gate.context.metrics.here().http2_closed[why as usize].add(1);
+        }
+        broken(&error)
+    })
+}
+
+/// Why h2 ended the connection, if it did; what [`Paced`] ended is counted there.
+fn closing(error: &hyper::Error) -> Option<Http2Closing> {
+    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    match error.reason()? {
+        _ if error.is_remote() => None,
+        h2::Reason::ENHANCE_YOUR_CALM => Some(Http2Closing::Excess),
+        _ => Some(Http2Closing::Protocol),
+    }
 }
 
 fn builder(stall: Duration) -> Builder<Streams> {

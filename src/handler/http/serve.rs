@@ -22,7 +22,7 @@ use crate::identity::{Alpn, ConnectionInfo};
 use crate::stream::Stream;
 
 /// What an HTTP/2 client says first (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How much is read ahead: most first requests whole.
 const AHEAD: usize = 2048;
 /// How long saying goodbye to an idle client may take.

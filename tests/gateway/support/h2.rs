@@ -9,14 +9,17 @@ use super::{PATIENCE, client};
 /// Frame types (RFC 9113, section 6).
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+pub const ACK: u8 = 1;
 
 /// One frame.
 #[derive(Debug)]
@@ -71,6 +74,28 @@ fn digits(coded: &[u8]) -> u16 {
     })
 }
 
+/// A frame's bytes.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::from(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A header block, its fields as literals without indexing and without Huffman's code (RFC 7541, section 6.2.2).
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).ok().filter(|n| *n < 127).expect("a short text"));
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
 /// A connection with prior knowledge.
 pub struct Client(TcpStream);
 
@@ -90,11 +115,12 @@ impl Client {
 
     /// As [`send`](Self::send), where the other side may have closed.
     pub fn try_send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
-        let mut frame = Vec::from(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.0.write_all(&frame)
+        self.try_write(&frame(kind, flags, stream, payload))
+    }
+
+    /// Sends bytes as they stand: many frames at once, or a part of one.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
     }
 
     /// Sends a request's head; `fields` are written as they stand, pseudo fields too.
@@ -103,16 +129,7 @@ impl Client {
     }
 
     fn try_request(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) -> io::Result<()> {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            // A literal without indexing and without Huffman's code (RFC 7541, section 6.2.2).
-            block.push(0);
-            for text in [name, value] {
-                block.push(u8::try_from(text.len()).ok().filter(|n| *n < 127).expect("a short text"));
-                block.extend(text.as_bytes());
-            }
-        }
-        self.try_send(HEADERS, flags | END_HEADERS, stream, &block)
+        self.try_send(HEADERS, flags | END_HEADERS, stream, &block(fields))
     }
 
     /// Asks for a path with GET.
@@ -149,6 +166,11 @@ impl Client {
                 _ => return Some(frame),
             }
         }
+    }
+
+    /// Reads until the other side closes or resets; nothing is answered.
+    pub fn read_to_end(mut self) {
+        client::read_to_end(&mut self.0);
     }
 
     /// The next frame of one of these types.
