@@ -27,7 +27,7 @@ pub use self::exchange::{Answer, Answered, ExchangeError, Failure};
 use self::pool::Pool;
 pub use self::request_body::{BoxError, Outgoing};
 pub use self::response_body::ResponseBody;
-pub use self::sending::Sending;
+pub use self::sending::{OwnFields, Sending};
 pub use self::tunnel::Tunnel;
 use crate::metrics::ServerMetrics;
 

@@ -160,8 +160,10 @@ impl HttpProxyService {
             switch: switch.as_ref().map(|pending| pending.protocol().clone()),
             body: has_body.then(|| body.size_hint().exact()),
         };
-        self.signature.rewrite(&mut head, target, &asks, info).map_err(bad_request)?;
-        let request = Sending::new(Request::from_parts(head, outgoing(body)));
+        let received = head.version;
+        request::rewrite(&mut head, &target, &asks).map_err(bad_request)?;
+        let request = Request::from_parts(head, outgoing(body));
+        let request = Sending::new(request, |fields| self.signature.sign(fields, received, &target, info));
         Ok(Ready { upstream: Arc::clone(upstream), request, switch })
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Used by `link` and, for trailers, by `chunks`. Refuses what could be read in two ways.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
-use httparse::Header;
+use httparse::{Header, ParserConfig};
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::response::Parts;
@@ -47,9 +49,10 @@ pub(super) fn may_begin(bytes: &[u8]) -> bool {
 
 /// Reads a whole head.
 pub(super) fn parse(head: &Bytes) -> Result<Parts, Failure> {
-    let mut space = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut parsed = httparse::Response::new(&mut space);
-    match parsed.parse(head) {
+    // Not initialized: that would cost as much as the parsing.
+    let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut space) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Failure::HeadTooLarge),
         _ => return Err(MALFORMED),

@@ -65,14 +65,14 @@ impl Sending {
     /// Encodes a request's head (RFC 9112, section 3). It is as the server is to see it: target in origin form, `Host`
     /// set, no fields of the client's connection, and `Content-Length` or `Transfer-Encoding` where there is a body.
     ///
-    /// Boxed, since it passes through many hands.
+    /// `own` adds the gateway's own fields behind the request's. Boxed, since it passes through many hands.
     #[must_use]
-    pub fn new(request: Request<Outgoing>) -> Box<Self> {
+    pub fn new(request: Request<Outgoing>, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
         let (head, body) = request.into_parts();
         let framing = Framing::of(&head, &body);
         let offered = head.headers.get(UPGRADE).cloned();
         Box::new(Self {
-            buffer: encoded(&head),
+            buffer: encoded(&head, own),
             written: 0,
             piece: Bytes::new(),
             tail: b"",
@@ -237,17 +237,43 @@ fn declared_trailers(fields: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-fn encoded(head: &Parts) -> Vec<u8> {
+/// Takes the gateway's own fields as they are written, without a map in between: they are most of a small head.
+#[derive(Debug, Default)]
+pub struct OwnFields(Vec<u8>);
+
+/// Room for what `handler/http_proxy` adds, but for a client certificate.
+const ROOM_FOR_OWN: usize = 384;
+
+impl OwnFields {
+    /// Adds a field, its value made of `pieces`. None of them may hold what ends a line.
+    pub fn add(&mut self, name: &HeaderName, pieces: &[&[u8]]) {
+        debug_assert!(!pieces.iter().any(|piece| memchr::memchr3(b'\r', b'\n', 0, piece).is_some()));
+        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.0.extend_from_slice(b": ");
+        pieces.iter().for_each(|piece| self.0.extend_from_slice(piece));
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    /// The lines so far.
+    #[cfg(test)]
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+fn encoded(head: &Parts, own: impl FnOnce(&mut OwnFields)) -> Vec<u8> {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let mut text = Vec::with_capacity(head.method.as_str().len() + target.len() + fields + 14);
+    let mut text = Vec::with_capacity(head.method.as_str().len() + target.len() + fields + 14 + ROOM_FOR_OWN);
     for word in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         text.extend_from_slice(word.as_bytes());
     }
     // No name, value or target can hold a line's end: their types see to it.
     head.headers.iter().for_each(|(name, value)| line(&mut text, name, value));
-    text.extend_from_slice(b"\r\n");
-    text
+    let mut fields = OwnFields(text);
+    own(&mut fields);
+    fields.0.extend_from_slice(b"\r\n");
+    fields.0
 }
 
 fn line(text: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {

@@ -18,6 +18,7 @@ use hyper::{HeaderMap, Method, Uri, Version};
 use super::client_cert::ClientCert;
 use super::{fields, path};
 use crate::identity::{ConnectionInfo, EndpointName};
+use crate::upstream::OwnFields;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -25,14 +26,13 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const PORTCULLIS_ENDPOINT: HeaderName = HeaderName::from_static("portcullis-endpoint");
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
-/// How many fields a request gets here at most; room is made for them once.
-const MOST_ADDED: usize = 11;
-
 /// Where a request is meant to go.
 #[derive(Debug)]
 pub(super) struct Target {
     /// Host and port, as the upstream is to see them in `Host`.
     authority: HeaderValue,
+    /// That is what `Host` says already.
+    is_host: bool,
     /// The path's normal form, where it differs from what was sent.
     normal: Option<String>,
 }
@@ -53,7 +53,8 @@ impl Target {
             let normal = path::normal(sent)?;
             (normal != sent).then(|| normal.into_owned())
         };
-        Ok(Self { authority: authority(head)?, normal })
+        let (authority, is_host) = authority(head)?;
+        Ok(Self { authority, is_host, normal })
     }
 
     /// The host, without the port.
@@ -90,15 +91,22 @@ impl Target {
     }
 }
 
-/// The target's authority wins over `Host` (RFC 9112, section 3.2.2); the engine has seen that they agree.
-fn authority(head: &Parts) -> Result<HeaderValue, &'static str> {
-    let authority = match head.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is malformed")?,
-        None => head.headers.get(HOST).cloned().unwrap_or(HeaderValue::from_static("")),
+/// The target's authority wins over `Host` (RFC 9112, section 3.2.2); the engine has seen that they agree, and that there
+/// is one `Host` at most. True where it is what `Host` says.
+fn authority(head: &Parts) -> Result<(HeaderValue, bool), &'static str> {
+    let host = head.headers.get(HOST);
+    let authority = match (head.uri.authority(), host) {
+        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is malformed")?,
+        (None, Some(host)) => host.clone(),
+        (None, None) => HeaderValue::from_static(""),
     };
     // RFC 3986, section 3.2.2, without user information (RFC 9110, section 4.2.4); so it needs no escape in quotes.
     let is_host_byte = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b);
-    if authority.as_bytes().iter().all(is_host_byte) { Ok(authority) } else { Err("the host is malformed") }
+    if !authority.as_bytes().iter().all(is_host_byte) {
+        return Err("the host is malformed");
+    }
+    let is_host = head.uri.authority().is_none() && host.is_some();
+    Ok((authority, is_host))
 }
 
 /// What one endpoint says of itself in every request.
@@ -126,88 +134,76 @@ impl Signature {
         Self { endpoint: value, by: format!("\";by=_{endpoint}"), client_cert: ClientCert::default() }
     }
 
-    /// Rewrites the head: target, version and fields as the upstream is to see them.
-    ///
-    /// # Errors
-    /// In a few words, why the request is refused as a bad one.
-    pub(super) fn rewrite(
-        &self,
-        head: &mut Parts,
-        target: Target,
-        asks: &Asks,
-        info: &ConnectionInfo,
-    ) -> Result<(), &'static str> {
-        check_length(&head.headers, asks)?;
-        if let Some(uri) = target.origin_form(&head.uri)? {
-            head.uri = uri;
-        }
-        let wants_trailers = fields::has_token(&head.headers, TE, "trailers");
-        fields::strip(&mut head.headers, is_not_the_clients_to_say);
-        head.headers.reserve(MOST_ADDED);
-        if head.version == Version::HTTP_2 {
-            join_cookies(&mut head.headers);
-        }
-        head.headers.append(VIA, via(head.version));
-        head.version = Version::HTTP_11;
-        set_connection(&mut head.headers, asks, wants_trailers);
-        self.sign(&mut head.headers, target.authority, info);
-        Ok(())
-    }
-
-    fn sign(&self, fields: &mut HeaderMap, authority: HeaderValue, info: &ConnectionInfo) {
-        if let Some((forwarded, client)) = self.forwarded(&authority, info) {
-            fields.insert(FORWARDED, forwarded);
-            fields.insert(X_FORWARDED_FOR, client);
-        }
-        fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(info.scheme()));
-        fields.insert(X_FORWARDED_HOST, authority.clone());
-        fields.insert(HOST, authority);
-        fields.insert(PORTCULLIS_ENDPOINT, self.endpoint.clone());
+    /// Adds what the gateway says of itself and of the client. `received` is the version that the client spoke.
+    pub(super) fn sign(&self, fields: &mut OwnFields, received: Version, target: &Target, info: &ConnectionInfo) {
+        let (host, scheme) = (target.authority.as_bytes(), info.scheme().as_bytes());
+        let ip = info.client.0.ip().to_canonical();
+        let mut space = [0; LONGEST_ADDRESS];
+        let client = address(&mut space, ip);
+        let (open, close): (&[u8], &[u8]) = if ip.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
+        fields.add(&VIA, &[via(received).as_bytes()]);
+        // `for=192.0.2.1;proto=https;host="example.com";by=_internet`
+        let by = self.by.as_bytes();
+        fields.add(&FORWARDED, &[b"for=", open, client, close, b";proto=", scheme, b";host=\"", host, by]);
+        fields.add(&X_FORWARDED_FOR, &[client]);
+        fields.add(&X_FORWARDED_PROTO, &[scheme]);
+        fields.add(&X_FORWARDED_HOST, &[host]);
+        fields.add(&PORTCULLIS_ENDPOINT, &[self.endpoint.as_bytes()]);
         let certificate = info.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref());
         if let Some(value) = certificate.and_then(|certificate| self.client_cert.value(certificate)) {
-            fields.insert(CLIENT_CERT, value);
+            fields.add(&CLIENT_CERT, &[value.as_bytes()]);
         }
-    }
-
-    /// `for=192.0.2.1;proto=https;host="example.com";by=_internet`, and the client's address out of the same buffer.
-    fn forwarded(&self, authority: &HeaderValue, info: &ConnectionInfo) -> Option<(HeaderValue, HeaderValue)> {
-        let ip = info.client.0.ip().to_canonical();
-        let mut text = Vec::with_capacity(96 + authority.len() + self.by.len());
-        let quote = if ip.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
-        text.extend_from_slice(b"for=");
-        text.extend_from_slice(quote.0.as_bytes());
-        let client = text.len();
-        write_address(&mut text, ip);
-        let client = client..text.len();
-        for piece in [quote.1, ";proto=", info.scheme(), ";host=\""] {
-            text.extend_from_slice(piece.as_bytes());
-        }
-        text.extend_from_slice(authority.as_bytes());
-        text.extend_from_slice(self.by.as_bytes());
-        let text = Bytes::from(text);
-        let client = HeaderValue::from_maybe_shared(text.slice(client)).ok()?;
-        Some((HeaderValue::from_maybe_shared(text).ok()?, client))
     }
 }
 
-/// Writes an address as text. That of IPv4 by hand: every request has one, and formatting costs more than the rest.
-fn write_address(text: &mut Vec<u8>, ip: IpAddr) {
-    let IpAddr::V4(ip) = ip else {
-        let _ = write!(text, "{ip}"); // writing to a Vec cannot fail
-        return;
-    };
-    for (i, octet) in ip.octets().into_iter().enumerate() {
-        if i > 0 {
-            text.push(b'.');
-        }
-        if octet >= 100 {
-            text.push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            text.push(b'0' + octet / 10 % 10);
-        }
-        text.push(b'0' + octet % 10);
+/// Rewrites the head: target, version and the client's fields as the upstream is to see them.
+///
+/// # Errors
+/// In a few words, why the request is refused as a bad one.
+pub(super) fn rewrite(head: &mut Parts, target: &Target, asks: &Asks) -> Result<(), &'static str> {
+    check_length(&head.headers, asks)?;
+    if let Some(uri) = target.origin_form(&head.uri)? {
+        head.uri = uri;
     }
+    let wants_trailers = fields::has_token(&head.headers, TE, "trailers");
+    fields::strip(&mut head.headers, is_not_the_clients_to_say);
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    head.version = Version::HTTP_11;
+    set_connection(&mut head.headers, asks, wants_trailers);
+    if !target.is_host {
+        head.headers.insert(HOST, target.authority.clone());
+    }
+    Ok(())
+}
+
+/// As long as an address is when it is written out: eight groups of four digits, or an IPv4 address behind six of them.
+const LONGEST_ADDRESS: usize = 45;
+
+/// An address as text. That of IPv4 by hand: every request has one, and formatting costs more than the rest.
+fn address(space: &mut [u8; LONGEST_ADDRESS], ip: IpAddr) -> &[u8] {
+    let mut left = &mut space[..];
+    match ip {
+        IpAddr::V4(ip) => {
+            let mut text = [0; 16];
+            let mut end = 0;
+            for octet in ip.octets() {
+                for (divisor, is_needed) in [(100, octet >= 100), (10, octet >= 10), (1, true)] {
+                    if is_needed {
+                        text[end] = b'0' + octet / divisor % 10;
+                        end += 1;
+                    }
+                }
+                text[end] = b'.';
+                end += 1;
+            }
+            let _ = left.write_all(&text[..end - 1]);
+        }
+        IpAddr::V6(_) => drop(write!(left, "{ip}")), // neither can fail: the space is long enough
+    }
+    let free = left.len();
+    &space[..LONGEST_ADDRESS - free]
 }
 
 /// The length that is declared is passed on, so it must be the one that hyper has read by.
@@ -308,7 +304,14 @@ mod tests {
         let (mut head, ()) = request.body(()).unwrap().into_parts();
         let target = Target::of(&head)?;
         let asks = Asks { switch: None, body: None };
-        Signature::new(&info.endpoint.name).rewrite(&mut head, target, &asks, info)?;
+        let received = head.version;
+        rewrite(&mut head, &target, &asks)?;
+        let mut own = OwnFields::default();
+        Signature::new(&info.endpoint.name).sign(&mut own, received, &target, info);
+        for line in own.as_str().lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            head.headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
         Ok(head)
     }
 

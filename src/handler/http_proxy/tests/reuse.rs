@@ -156,7 +156,7 @@ impl Wake for Counting {
 
 async fn exchange(upstream: &Upstream) -> usize {
     let request = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap();
-    let Answer::Response(response) = upstream.exchange(Sending::new(request)).await.unwrap().answer else {
+    let Answer::Response(response) = upstream.exchange(Sending::new(request, |_| {})).await.unwrap().answer else {
         panic!("it switched")
     };
     response.into_body().collect().await.unwrap().to_bytes().len()
