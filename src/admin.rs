@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+pub(crate) mod control;
 mod dashboard;
 mod exposition;
 #[cfg(test)]

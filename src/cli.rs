@@ -6,6 +6,7 @@
 mod args;
 mod audit;
 mod check;
+mod control;
 mod explain;
 mod generate;
 mod report;
@@ -44,6 +45,9 @@ fn dispatch(command: Command, out: &mut dyn Write) -> io::Result<ExitCode> {
         Command::Man { command } => generate::man(command.as_deref(), out),
         Command::Version => generate::version(out),
         Command::Run(args) => run::run(&args, out, &mut Terminal::stderr()),
+        Command::Reload(args) => control::reload(&args, out, &mut Terminal::stderr()),
+        Command::Drain(args) => control::drain(&args, out, &mut Terminal::stderr()),
+        Command::Status(args) => control::status(&args, out, &mut Terminal::stderr()),
         Command::Audit(args) => audit::run(&args, out, &mut Terminal::stderr()),
         Command::Explain(args) => explain::run(&args, out, &mut Terminal::stderr()),
     }

@@ -141,11 +141,13 @@ pub struct AdminConfig {
     pub listen: String,
     /// A file whose first line is the bearer token that every request must carry. Needed where `listen` is not loopback.
     pub token_file: Option<PathBuf>,
+    /// A unix socket, made with mode 0600, that takes `portcullis reload`, `drain` and `status`; left out: none.
+    pub control: Option<PathBuf>,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9090".into(), token_file: None }
+        Self { listen: "127.0.0.1:9090".into(), token_file: None, control: None }
     }
 }
 

@@ -1,6 +1,7 @@
-//! Building and running a gateway: sockets first, then workers, then the admin port; and down again in order.
+//! Building and running a gateway: sockets first, then the admin port, then workers; and down again in order.
 //!
-//! Owns the public way in, [`Gateway::builder`]. Called by `cli` and by library users; starts `worker`s and `admin`.
+//! Owns the public way in, [`Gateway::builder`]. Called by `cli` and by library users; starts `worker`s, `admin` and
+//! `reload`, which brings the first plan to the workers as it does every later one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -9,23 +10,23 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::access_log::AccessLog;
 use crate::admin;
+use crate::admin::control::Control;
 use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::config::Problems;
 use crate::config::{Config, LogFormat, OnRefused};
-use crate::connection::Limit;
 use crate::drain::Drain;
 use crate::handler::Handler;
-use crate::identity::EndpointName;
-use crate::listener::{self, Door};
-use crate::plan::{EndpointState, Inputs, Plan};
-use crate::worker::Worker;
+use crate::plan::{EndpointState, Plan};
+use crate::reload::{self, Handle, Recipe, Reloader, cannot_listen};
+use crate::worker::{Order, Worker};
 
 /// The way in.
 #[derive(Debug)]
@@ -35,30 +36,37 @@ impl Gateway {
     /// Begins a gateway from a configuration.
     #[must_use]
     pub fn builder(config: Config) -> Builder {
-        Builder { config, directory: PathBuf::from("."), handlers: HashMap::new(), development_certificate: false }
+        let directory = PathBuf::from(".");
+        let recipe = Recipe { file: None, directory, handlers: HashMap::new(), development_certificate: false };
+        Builder { config, recipe }
     }
 }
 
 /// What a gateway is made from.
 pub struct Builder {
     config: Config,
-    directory: PathBuf,
-    handlers: HashMap<String, Arc<dyn Handler>>,
-    development_certificate: bool,
+    recipe: Recipe,
 }
 
 impl Builder {
     /// The folder that relative paths of the configuration are relative to; without it, the current one.
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = directory.into();
+        self.recipe.directory = directory.into();
+        self
+    }
+
+    /// The file that a reload reads the next configuration from. Without it, every reload fails and says so.
+    #[must_use]
+    pub fn reload_from(mut self, file: impl Into<PathBuf>) -> Self {
+        self.recipe.file = Some(file.into());
         self
     }
 
     /// Adds a handler of one's own, under the name by which endpoints refer to it.
     #[must_use]
     pub fn handler(mut self, name: impl Into<String>, handler: impl Handler) -> Self {
-        self.handlers.insert(name.into(), Arc::new(handler));
+        self.recipe.handlers.insert(name.into(), Arc::new(handler));
         self
     }
 
@@ -66,7 +74,7 @@ impl Builder {
     /// trusts it.
     #[must_use]
     pub fn development_certificate(mut self) -> Self {
-        self.development_certificate = true;
+        self.recipe.development_certificate = true;
         self
     }
 
@@ -75,14 +83,7 @@ impl Builder {
     /// # Errors
     /// Everything that is wrong with the configuration.
     pub fn plan(&self, access_log: AccessLog) -> Result<Plan, Problems> {
-        Plan::new(&Inputs {
-            config: &self.config,
-            directory: &self.directory,
-            handlers: &self.handlers,
-            development_certificate: self.development_certificate,
-            access_log,
-            now: SystemTime::now(),
-        })
+        self.recipe.plan(&self.config, access_log, None)
     }
 
     /// Opens every port and starts serving.
@@ -92,10 +93,9 @@ impl Builder {
     pub fn start(self) -> Result<Running, BuildError> {
         let log = &self.config.log;
         let access_log = if log.access { AccessLog::stdout(log.format == LogFormat::Json)? } else { AccessLog::off() };
-        let plan = Arc::new(self.plan(access_log.clone()).map_err(BuildError::Plan)?);
+        let plan = self.plan(access_log.clone()).map_err(BuildError::Plan)?;
         refuse_if_unservable(&plan)?;
-        let open = open_all(&plan)?;
-        run(plan, open, access_log)
+        run(self.recipe, plan, access_log)
     }
 }
 
@@ -141,109 +141,54 @@ fn refuse_if_unservable(plan: &Plan) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// Every socket that the plan asks for.
-struct Open {
-    /// By endpoint (in the plan's order), address and worker.
-    endpoints: Vec<Vec<Vec<std::net::TcpListener>>>,
-    admin: Option<std::net::TcpListener>,
-}
-
-fn open_all(plan: &Plan) -> Result<Open, BuildError> {
-    let mut faults = Vec::new();
-    let mut endpoints = Vec::new();
-    for endpoint in &plan.endpoints {
-        let mut sockets = Vec::new();
-        if matches!(endpoint.state, EndpointState::Ready { .. }) {
-            for address in &endpoint.listen {
-                match listener::open(*address, plan.workers) {
-                    Ok(opened) => sockets.push(opened),
-                    Err(e) => {
-                        faults.push(cannot_listen(&format!("endpoint {:?}", endpoint.endpoint.name), *address, &e))
-                    }
-                }
-            }
+fn run(recipe: Recipe, plan: Plan, access_log: AccessLog) -> Result<Running, BuildError> {
+    let control = plan.config.admin.control.as_ref().map(|path| recipe.directory.join(path));
+    // Both before anything is open that a client could find.
+    let opened = Reloader::open(recipe, access_log.clone(), &plan);
+    let admin = plan
+        .admin
+        .as_ref()
+        .map(|admin| admin::bind(admin.listen).map_err(|error| vec![cannot_listen("admin", admin.listen, &error)]));
+    let ((mut reloader, ready), admin) = match (opened, admin.transpose()) {
+        (Ok(opened), Ok(admin)) => (opened, admin),
+        (opened, admin) => {
+            let faults = opened.err().into_iter().chain(admin.err()).flatten();
+            return Err(BuildError::Listen(faults.collect()));
         }
-        endpoints.push(sockets);
-    }
-    let admin = plan.admin.as_ref().and_then(|admin| match admin::bind(admin.listen) {
-        Ok(socket) => Some(socket),
-        Err(e) => {
-            faults.push(cannot_listen("admin", admin.listen, &e));
-            None
-        }
-    });
-    if faults.is_empty() { Ok(Open { endpoints, admin }) } else { Err(BuildError::Listen(faults)) }
-}
-
-fn cannot_listen(whose: &str, address: SocketAddr, error: &io::Error) -> String {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another port",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
-        _ => "see the error",
     };
-    format!("{whose}: cannot listen on {address}: {error}; {remedy}")
-}
-
-fn run(plan: Arc<Plan>, open: Open, access_log: AccessLog) -> Result<Running, BuildError> {
+    let control =
+        control.map(|path| Control::bind(&path)).transpose().map_err(|fault| BuildError::Listen(vec![fault]))?;
     raise_descriptor_limit();
-    let mut addresses = BTreeMap::<EndpointName, Vec<SocketAddr>>::new();
-    for (endpoint, by_address) in plan.endpoints.iter().zip(&open.endpoints) {
-        for sockets in by_address {
-            addresses.entry(endpoint.endpoint.name.clone()).or_default().push(sockets[0].local_addr()?);
-        }
-    }
-    let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: addresses.clone() });
+    let plan = Arc::new(plan);
+    let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: BTreeMap::new() });
     let mut running = Running {
-        admin_address: open.admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
+        admin_address: admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
         admin: None,
+        control: None,
+        reload: None,
         workers: Vec::new(),
-        addresses,
+        drain_wish: Drain::new(),
         state: Arc::clone(&state),
         access_log,
     };
     // The admin port first: it sets descriptors of its own aside, and answers "starting" until the rest is there.
-    if let Some(socket) = open.admin {
+    if let Some(socket) = admin {
         let stop = Drain::new();
         running.admin = Some((stop.clone(), admin::start(socket, Arc::clone(&state), stop)?));
     }
-    for (index, doors) in doors(&plan, open.endpoints).into_iter().enumerate() {
-        let drain = Drain::new();
-        let worker = Worker {
-            index,
-            doors,
-            upstreams: plan.upstreams.clone(),
-            access_log: running.access_log.clone(),
-            drain: drain.clone(),
-            drain_timeout: plan.drain_timeout,
-        };
-        running.workers.push((drain, worker.start()?));
+    let orders = running.start_workers(plan.workers)?;
+    let addresses = reloader.begin(&plan, ready, orders);
+    state.replace(Snapshot { plan: Arc::clone(&plan), addresses });
+    let (reload, thread) = reloader.start(Arc::clone(&state))?;
+    running.reload = Some((reload.clone(), thread));
+    if let Some(control) = control {
+        let stop = Drain::new();
+        let served = control.start(Arc::clone(&state), reload, running.drain_wish.clone(), stop.clone())?;
+        running.control = Some((stop, served));
     }
     state.set_lifecycle(Lifecycle::Serving);
     running.log_summary(&plan);
     Ok(running)
-}
-
-/// Deals the sockets out: to each worker, one of every address.
-fn doors(plan: &Plan, sockets: Vec<Vec<Vec<std::net::TcpListener>>>) -> Vec<Vec<Door>> {
-    let gateway_limit = Limit::new(plan.max_connections);
-    let mut doors: Vec<Vec<Door>> = (0..plan.workers).map(|_| Vec::new()).collect();
-    for (endpoint, by_address) in plan.endpoints.iter().zip(sockets) {
-        let EndpointState::Ready { instance } = &endpoint.state else { continue };
-        let endpoint_limit = Limit::new(endpoint.max_connections);
-        for sockets in by_address {
-            for (doors, socket) in doors.iter_mut().zip(sockets) {
-                doors.push(Door {
-                    socket,
-                    endpoint: Arc::clone(endpoint),
-                    instance: Arc::clone(instance),
-                    gateway_limit: Arc::clone(&gateway_limit),
-                    endpoint_limit: Arc::clone(&endpoint_limit),
-                });
-            }
-        }
-    }
-    doors
 }
 
 /// Every connection is a descriptor, and an upstream's too: take as many as the system allows.
@@ -261,7 +206,10 @@ pub struct Running {
     workers: Vec<(Drain, JoinHandle<()>)>,
     admin: Option<(Drain, JoinHandle<()>)>,
     admin_address: Option<SocketAddr>,
-    addresses: BTreeMap<EndpointName, Vec<SocketAddr>>,
+    control: Option<(Drain, JoinHandle<()>)>,
+    reload: Option<(Handle, JoinHandle<()>)>,
+    /// Begins when the control socket is asked to drain.
+    drain_wish: Drain,
     state: Arc<State>,
     access_log: AccessLog,
 }
@@ -269,8 +217,22 @@ pub struct Running {
 impl Running {
     /// Where an endpoint listens: what was configured, with the real port where that was 0.
     pub fn addresses(&self, endpoint: &str) -> impl Iterator<Item = SocketAddr> {
-        let found = self.addresses.iter().find(move |(name, _)| name.as_str() == endpoint);
-        found.into_iter().flat_map(|(_, addresses)| addresses).copied()
+        let running = self.state.snapshot();
+        let found = running.addresses.iter().find(|(name, _)| name.as_str() == endpoint);
+        found.map(|(_, addresses)| addresses.clone()).unwrap_or_default().into_iter()
+    }
+
+    /// A channel to each worker, once started.
+    fn start_workers(&mut self, number: usize) -> io::Result<Vec<mpsc::Sender<Order>>> {
+        let mut senders = Vec::new();
+        for index in 0..number {
+            let (sender, orders) = mpsc::channel(reload::ORDERS);
+            let drain = Drain::new();
+            let worker = Worker { index, orders, access_log: self.access_log.clone(), drain: drain.clone() };
+            self.workers.push((drain, worker.start()?));
+            senders.push(sender);
+        }
+        Ok(senders)
     }
 
     /// Where the admin port listens, if it does.
@@ -293,16 +255,19 @@ impl Running {
                 error!("a worker panicked");
             }
         }
-        for endpoint in &self.state.snapshot().plan.endpoints {
-            if let EndpointState::Ready { instance } = &endpoint.state {
-                instance.stop();
+        // Last: readiness and metrics are wanted most while a gateway drains.
+        for (name, part) in [("control socket", self.control.take()), ("admin port", self.admin.take())] {
+            let Some((stop, thread)) = part else { continue };
+            stop.begin();
+            if thread.join().is_err() {
+                error!("the {name} panicked");
             }
         }
-        // Last: readiness and metrics are wanted most while a gateway drains.
-        if let Some((stop, admin)) = self.admin.take() {
-            stop.begin();
-            if admin.join().is_err() {
-                error!("the admin port panicked");
+        if let Some((handle, thread)) = self.reload.take() {
+            // It ends with the last handle; the control socket had the other one.
+            drop(handle);
+            if thread.join().is_err() {
+                error!("the reload thread panicked");
             }
         }
         self.access_log.finish();
@@ -314,7 +279,7 @@ impl Running {
     /// # Errors
     /// The second signal cannot be watched.
     pub fn serve_until(self, mut signals: Signals) -> io::Result<()> {
-        let name = signals.wait();
+        let name = signals.wait(self.reload.as_ref().map(|(handle, _)| handle), &self.drain_wish);
         info!("{name}: draining; once more to stop at once");
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             let name = signals.wait_for_another();
@@ -340,7 +305,7 @@ impl Running {
 /// A second signal that comes sooner is the first one again.
 const SAME_WISH: Duration = Duration::from_millis(20);
 
-/// SIGTERM and SIGINT, watched from the moment that this is made.
+/// SIGTERM, SIGINT and SIGHUP, watched from the moment that this is made.
 ///
 /// Made before the gateway starts: a signal that came between would end a gateway that serves, and cut what it serves.
 #[derive(Debug)]
@@ -373,9 +338,15 @@ impl Signals {
         Ok(Self { runtime, watched })
     }
 
-    /// Waits for the first; its name.
-    fn wait(&mut self) -> &'static str {
-        self.runtime.block_on(self.watched.next())
+    /// Waits for the first wish to end; its name. Passes wishes to reload on.
+    fn wait(&mut self, reload: Option<&Handle>, drain_wish: &Drain) -> &'static str {
+        let Self { runtime, watched } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                name = watched.next(reload) => name,
+                () = drain_wish.begun() => "asked by the control socket",
+            }
+        })
     }
 
     /// Waits for one that is another wish than the last; its name.
@@ -383,21 +354,24 @@ impl Signals {
         let Self { runtime, watched } = self;
         runtime.block_on(async {
             // One wish can arrive as two signals, to the process and to its group.
-            let _ = tokio::time::timeout(SAME_WISH, watched.next()).await;
-            watched.next().await
+            let _ = tokio::time::timeout(SAME_WISH, watched.next(None)).await;
+            watched.next(None).await
         })
     }
 }
 
 impl Watched {
-    /// The next signal that ends the gateway. SIGHUP is no such wish: elsewhere it asks a server to read its
-    /// configuration again, and dying of it would be the worst answer.
-    async fn next(&mut self) -> &'static str {
+    /// The next signal that ends the gateway. SIGHUP is no such wish: it reloads, and where there is nothing to reload any
+    /// more, because the gateway drains, it does nothing.
+    async fn next(&mut self, reload: Option<&Handle>) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => warn!("SIGHUP: nothing is reloaded yet; restart to take a new configuration"),
+                _ = self.hangup.recv() => match reload {
+                    Some(reload) => reload.reload_soon(),
+                    None => info!("SIGHUP: draining, so nothing is reloaded"),
+                },
             }
         }
     }

@@ -53,8 +53,33 @@ pub trait Instance: Send + Sync + 'static {
     /// Runs on the worker that accepted the connection: it must not block. Dropping the future ends the connection.
     fn serve(self: Arc<Self>, connection: Connection) -> Serving;
 
-    /// Called once, after the instance's last connection has ended.
+    /// Called once, after the instance's last connection has ended: when the gateway stops, or a reload has replaced the
+    /// instance. It must not block.
     fn stop(&self) {}
+}
+
+/// An instance that was started. It is told to stop once, when the last connection and the last plan that refer to it are
+/// gone; on whichever thread that is, so `stop` must not block.
+pub struct Started(Arc<dyn Instance>);
+
+impl Started {
+    /// Takes charge of an instance.
+    #[must_use]
+    pub fn new(instance: Arc<dyn Instance>) -> Self {
+        Self(instance)
+    }
+
+    /// What serves connections.
+    #[must_use]
+    pub fn instance(&self) -> &Arc<dyn Instance> {
+        &self.0
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 /// A connection, ready to be served: accepted, within limits, its handshake done.

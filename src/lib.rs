@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod plan;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod reload;
 pub mod sampler;
 pub mod stream;
 pub mod tls;

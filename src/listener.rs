@@ -1,7 +1,8 @@
 //! Sockets and accept: one task per worker and listening address.
 //!
-//! Owns opening sockets (called by `gateway` before any worker starts, so that a port in use is a start-up error) and
-//! the accept loop (started by `worker`), which survives exhausted descriptors and hands each socket to `connection`.
+//! Owns opening sockets (called by `reload` before any worker is told of them, so that a port in use is an error of the
+//! start-up or of the reload) and the accept loop (started by `worker`), which survives exhausted descriptors, takes what
+//! it serves from `reload`, and hands each socket to `connection`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::connection::{self, Accepted, Limit, Slot};
@@ -55,9 +57,9 @@ fn bind(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// What an accept loop needs.
+/// What an accept loop serves. A reload replaces it; the socket stays.
+#[derive(Clone)]
 pub(crate) struct Door {
-    pub(crate) socket: std::net::TcpListener,
     pub(crate) endpoint: Arc<EndpointPlan>,
     pub(crate) instance: Arc<dyn Instance>,
     /// The caps, shared with the other workers.
@@ -65,13 +67,15 @@ pub(crate) struct Door {
     pub(crate) endpoint_limit: Arc<Limit>,
 }
 
-/// Accepts until the drain begins; then closes the socket.
-pub(crate) async fn run(door: Door, drain: Drain) {
-    let Door { socket, endpoint, instance, gateway_limit, endpoint_limit } = door;
+/// Accepts until the drain begins, or `doors` ends because a reload has removed the address; then closes the socket. What
+/// came in by a removed address may finish what it does, and is asked to end.
+pub(crate) async fn run(socket: std::net::TcpListener, mut doors: watch::Receiver<Door>, drain: Drain) {
+    let drain = drain.child();
+    let mut door = doors.borrow_and_update().clone();
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!(endpoint = %endpoint.endpoint.name, "cannot listen: {error}");
+            tracing::error!(endpoint = %door.endpoint.endpoint.name, "cannot listen: {error}");
             return;
         }
     };
@@ -81,8 +85,17 @@ pub(crate) async fn run(door: Door, drain: Drain) {
         let accepted = tokio::select! {
             biased;
             () = &mut begun => return,
+            changed = doors.changed() => {
+                if changed.is_err() {
+                    drain.begin();
+                    return;
+                }
+                door = doors.borrow_and_update().clone();
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
+        let Door { endpoint, instance, gateway_limit, endpoint_limit } = &door;
         let (tcp, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -112,7 +125,7 @@ pub(crate) async fn run(door: Door, drain: Drain) {
             endpoint.reject(Rejection::Address, peer, "its address is not allowed");
             continue;
         }
-        let slot = match Slot::take(&gateway_limit, &endpoint_limit, &endpoint.context.metrics) {
+        let slot = match Slot::take(gateway_limit, endpoint_limit, &endpoint.context.metrics) {
             Ok(slot) => slot,
             Err(full) => {
                 endpoint.reject(full, peer, "no room for another connection");
@@ -121,7 +134,7 @@ pub(crate) async fn run(door: Door, drain: Drain) {
         };
         // Counted as in flight before the task exists, or a drain could miss it.
         let in_flight = drain.track();
-        let (endpoint, instance, drain) = (Arc::clone(&endpoint), Arc::clone(&instance), drain.clone());
+        let (endpoint, instance, drain) = (Arc::clone(endpoint), Arc::clone(instance), drain.clone());
         tokio::spawn(async move {
             connection::serve(Accepted { tcp, peer, endpoint, instance, drain, slot }).await;
             drop(in_flight);

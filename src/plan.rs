@@ -4,6 +4,7 @@
 //! first. `gateway` runs a plan; `admin` shows it. `plan/endpoints.rs` makes the endpoints, `plan/certificates.rs`
 //! their TLS.
 
+mod basis;
 mod certificates;
 mod endpoints;
 mod summary;
@@ -24,7 +25,7 @@ use crate::handler::echo::Echo;
 use crate::handler::http_proxy::HttpProxy;
 use crate::handler::respond::Respond;
 use crate::handler::tcp_proxy::TcpProxy;
-use crate::handler::{Context, Handler, Instance};
+use crate::handler::{Context, Handler, Started};
 use crate::identity::{Endpoint, EndpointName};
 use crate::sampler::Sampler;
 use crate::tls::audit::decide::Fallback;
@@ -35,6 +36,8 @@ use crate::tls::client_auth::Crl;
 use crate::tls::server_config::Offer;
 use crate::units;
 use crate::upstream::Upstream;
+
+pub use self::basis::Basis;
 
 /// A configuration that was checked and is ready to run.
 pub struct Plan {
@@ -87,6 +90,8 @@ pub struct EndpointPlan {
     pub certificates: Certificates,
     /// Whether it can serve.
     pub state: EndpointState,
+    /// What it was made from, by which a reload finds out whether anything about it changed.
+    pub basis: Basis,
 }
 
 /// What TLS needs at a handshake.
@@ -130,7 +135,7 @@ pub enum EndpointState {
     /// It can.
     Ready {
         /// What serves its connections.
-        instance: Arc<dyn Instance>,
+        instance: Started,
     },
     /// It cannot: none of its chains is fit. Each reason is a sentence that names file, rule and remedy.
     Refused(Vec<String>),
@@ -150,6 +155,8 @@ pub struct Inputs<'a> {
     pub access_log: AccessLog,
     /// The time by which certificates are judged.
     pub now: SystemTime,
+    /// The plan that runs, on a reload: what did not change is taken over from it, whole, and so are all counters.
+    pub previous: Option<&'a Plan>,
 }
 
 impl Plan {
@@ -166,9 +173,9 @@ impl Plan {
             problems.take(&["gateway", "drain_timeout"], units::duration(&config.gateway.drain_timeout));
         let admin = admin(inputs, &mut problems);
         let policy = policy(config, &mut problems);
-        let upstreams = upstreams::plan(&config.upstreams, &mut problems);
+        let upstreams = upstreams::plan(inputs, &mut problems);
         let handlers = handlers(inputs, &upstreams, &mut problems);
-        let endpoints = endpoints::plan(inputs, &handlers, policy.as_ref(), &mut problems);
+        let endpoints = endpoints::plan(inputs, &handlers, &upstreams, policy.as_ref(), &mut problems);
         if config.gateway.max_connections == 0 {
             problems.push(&["gateway", "max_connections"], "nothing could connect", Some("give 1 or more".into()));
         }
@@ -194,14 +201,28 @@ impl Plan {
         })
     }
 
+    /// An endpoint by its name.
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> Option<&Arc<EndpointPlan>> {
+        self.endpoints.iter().find(|plan| plan.endpoint.name.as_str() == name)
+    }
+
     /// The reasons of every refused endpoint, each a sentence that names it.
     pub fn refusals(&self) -> impl Iterator<Item = String> {
-        self.endpoints.iter().flat_map(|endpoint| match &endpoint.state {
+        self.endpoints.iter().flat_map(|endpoint| endpoint.refusals())
+    }
+}
+
+impl EndpointPlan {
+    /// Why it is refused, each reason a sentence that names it; nothing where it can serve.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<String> {
+        match &self.state {
             EndpointState::Ready { .. } => Vec::new(),
             EndpointState::Refused(reasons) => {
-                reasons.iter().map(|reason| refusal(&endpoint.endpoint.name, reason)).collect()
+                reasons.iter().map(|reason| refusal(&self.endpoint.name, reason)).collect()
             }
-        })
+        }
     }
 }
 

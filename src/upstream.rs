@@ -84,6 +84,34 @@ impl Upstream {
         Self { name: name.into(), servers, timeouts, turns: ThreadLocal::new() }
     }
 
+    /// All that it was made from, in words that are equal where two upstreams are.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let servers: Vec<_> = self.servers.iter().map(|server| (&server.name, server.address)).collect();
+        format!("{} {servers:?} {:?}", self.name, self.timeouts)
+    }
+
+    /// Takes over what the servers of `before` have gathered: the counters of each that has the same name here, and its
+    /// kept connections where it has the same address too.
+    #[must_use]
+    pub fn taking_over(mut self, before: &Self) -> Self {
+        for server in &mut self.servers {
+            let Some(known) = before.servers.iter().find(|known| known.name == server.name) else { continue };
+            *server = if known.address == server.address {
+                Arc::clone(known)
+            } else {
+                let metrics = Arc::clone(&known.metrics);
+                Arc::new(Server {
+                    name: Arc::clone(&server.name),
+                    address: server.address,
+                    metrics,
+                    pool: Pool::default(),
+                })
+            };
+        }
+        self
+    }
+
     /// The server whose turn it is on this worker, then every other one once, in order: round robin, and whom to try
     /// next where one cannot be reached.
     pub fn pick(&self) -> impl Iterator<Item = &Arc<Server>> {
@@ -122,6 +150,24 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_changed_group_keeps_the_counters_of_servers_by_name_and_their_pools_by_address() {
+        let second = Duration::from_secs(1);
+        let timeouts = UpstreamTimeouts { connect: second, response: second, body: second, idle: second };
+        let group = |servers: [(&str, u16); 2]| {
+            let servers = servers.map(|(name, port)| Server::new(name, SocketAddr::from(([127, 0, 0, 1], port))));
+            Upstream::new("app", servers.into(), timeouts)
+        };
+        let before = group([("same", 1), ("moved", 2)]);
+        let after = group([("same", 1), ("moved", 3)]).taking_over(&before);
+        assert!(Arc::ptr_eq(&before.servers[0], &after.servers[0]));
+        assert!(!Arc::ptr_eq(&before.servers[1], &after.servers[1]));
+        assert!(Arc::ptr_eq(&before.servers[1].metrics, &after.servers[1].metrics));
+        assert_eq!(after.servers[1].address.port(), 3);
+        assert_eq!(before.description(), group([("same", 1), ("moved", 2)]).description());
+        assert_ne!(before.description(), after.description());
+    }
 
     #[test]
     fn servers_take_turns_and_each_is_offered_once() {

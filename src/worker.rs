@@ -1,12 +1,14 @@
 //! A worker: one thread with one current-thread runtime, its own listening sockets, pools and counters.
 //!
-//! Started by `gateway`, which keeps its [`Drain`]. Runs a `listener` task for each of its sockets.
+//! Started by `gateway`, which keeps its [`Drain`]; `reload` sends it [`Order`]s, the first of them at the start. Runs a
+//! `listener` task for each of its sockets.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
@@ -23,10 +25,18 @@ const SWEEP_EVERY: u32 = 5;
 /// What a worker is given.
 pub(crate) struct Worker {
     pub(crate) index: usize,
-    pub(crate) doors: Vec<Door>,
-    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) access_log: AccessLog,
     pub(crate) drain: Drain,
+}
+
+/// What a worker is told when a plan begins to run.
+pub(crate) struct Order {
+    /// Sockets that are new, each with what it serves from now on.
+    pub(crate) open: Vec<(std::net::TcpListener, watch::Receiver<Door>)>,
+    /// The plan's upstreams.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// How long what is in flight may take to end.
     pub(crate) drain_timeout: Duration,
 }
 
@@ -38,32 +48,71 @@ impl Worker {
         std::thread::Builder::new().name(name).spawn(move || runtime.block_on(self.run()))
     }
 
-    async fn run(self) {
-        for door in self.doors {
-            tokio::spawn(listener::run(door, self.drain.clone()));
+    async fn run(mut self) {
+        let mut upkeep = Upkeep { upstreams: Vec::new(), access_log: self.access_log.clone(), turn: 0 };
+        let mut ticks = tokio::time::interval(FLUSH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut drain_timeout = Duration::ZERO;
+        let mut begun = std::pin::pin!(self.drain.begun());
+        loop {
+            tokio::select! {
+                () = &mut begun => break,
+                Some(order) = self.orders.recv() => {
+                    drain_timeout = order.drain_timeout;
+                    upkeep.learn(&order.upstreams);
+                    for (socket, doors) in order.open {
+                        tokio::spawn(listener::run(socket, doors, self.drain.clone()));
+                    }
+                }
+                _ = ticks.tick() => upkeep.turn(),
+            }
         }
-        let upkeep = tokio::spawn(upkeep(self.upstreams.clone(), self.access_log.clone()));
-        self.drain.begun().await;
-        if !self.drain.finished(self.drain_timeout).await {
+        let mut finished = std::pin::pin!(self.drain.finished(drain_timeout));
+        let finished = loop {
+            tokio::select! {
+                finished = &mut finished => break finished,
+                _ = ticks.tick() => upkeep.turn(),
+            }
+        };
+        if !finished {
             let cut = self.drain.in_flight();
             warn!(worker = self.index, "drain deadline reached; cutting {cut} connections");
         }
-        upkeep.abort();
         // A kept connection belongs to this runtime and must not outlive it.
-        self.upstreams.iter().for_each(|upstream| upstream.close_idle());
+        upkeep.upstreams().for_each(|upstream| upstream.close_idle());
         self.access_log.flush();
     }
 }
 
 /// What must happen now and then on every worker.
-async fn upkeep(upstreams: Vec<Arc<Upstream>>, access_log: AccessLog) {
-    let mut ticks = tokio::time::interval(FLUSH);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for turn in 0_u32.. {
-        ticks.tick().await;
-        access_log.flush();
-        if turn % SWEEP_EVERY == 0 {
-            upstreams.iter().for_each(|upstream| upstream.sweep());
+struct Upkeep {
+    /// The upstreams of every plan of which something still runs; the plans keep them, not we.
+    upstreams: Vec<Weak<Upstream>>,
+    access_log: AccessLog,
+    turn: u32,
+}
+
+impl Upkeep {
+    fn turn(&mut self) {
+        self.access_log.flush();
+        if self.turn == 0 {
+            self.upstreams().for_each(|upstream| upstream.sweep());
         }
+        self.turn = (self.turn + 1) % SWEEP_EVERY;
+    }
+
+    /// Adds what is new, and forgets what is gone.
+    fn learn(&mut self, upstreams: &[Arc<Upstream>]) {
+        self.upstreams.retain(|known| known.strong_count() > 0);
+        for upstream in upstreams {
+            let new = Arc::downgrade(upstream);
+            if !self.upstreams.iter().any(|known| known.ptr_eq(&new)) {
+                self.upstreams.push(new);
+            }
+        }
+    }
+
+    fn upstreams(&self) -> impl Iterator<Item = Arc<Upstream>> {
+        self.upstreams.iter().filter_map(Weak::upgrade)
     }
 }

@@ -12,10 +12,10 @@ use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::admin::state::Snapshot;
 use crate::config::{AuditConfig, Config, OnUnfit, WaiverConfig};
-use crate::handler::{Connection, Context, Instance, Serving, Timeouts};
+use crate::handler::{Connection, Context, Instance, Serving, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::metrics::EndpointMetrics;
-use crate::plan::{AdminPlan, Certificates, EndpointPlan, EndpointState, Plan};
+use crate::plan::{AdminPlan, Basis, Certificates, EndpointPlan, EndpointState, Plan};
 use crate::sampler::Sampler;
 use crate::tls::audit::decide::{Decision, decide};
 use crate::tls::audit::policy::Policy;
@@ -95,7 +95,8 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
         max_connections: 100,
         required: true,
         handler: ("site".into(), "respond"),
-        state: EndpointState::Ready { instance: Arc::new(Nothing) },
+        state: EndpointState::Ready { instance: Started::new(Arc::new(Nothing)) },
+        basis: Basis::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use crate::identity::Class;
 
 const AFTER_HELP: &str = "\
-Signals: SIGTERM and SIGINT let what is in flight end, then exit; a second one exits at once.
+Signals: SIGTERM and SIGINT let what is in flight end, then exit; a second one exits at once. SIGHUP reloads.
 
 Environment: PORTCULLIS_CONFIG names the configuration where --config does not; NO_COLOR turns colour off.
 
@@ -51,6 +51,14 @@ pub(super) enum Command {
     Audit(AuditArgs),
     /// Say which certificate an endpoint would serve, and why not each other one
     Explain(ExplainArgs),
+    /// Have a running gateway read its configuration and files again, and say what changed
+    ///
+    /// Connections stay. Where anything is wrong, nothing changes, every error is printed, and the exit status is 1.
+    Reload(ReloadArgs),
+    /// Have a running gateway let what is in flight end, then exit
+    Drain(ControlArgs),
+    /// Print how a running gateway and its endpoints are
+    Status(ControlArgs),
     /// Print the configuration's JSON Schema
     Schema,
     /// Print a shell's completions
@@ -69,7 +77,8 @@ pub(super) enum Command {
 }
 
 /// The commands by name, for `man`.
-const COMMANDS: [&str; 8] = ["run", "check", "audit", "explain", "schema", "completions", "man", "version"];
+const COMMANDS: [&str; 11] =
+    ["run", "check", "audit", "explain", "reload", "drain", "status", "schema", "completions", "man", "version"];
 
 /// What `run` is told.
 #[derive(Debug, Args)]
@@ -112,6 +121,27 @@ pub(super) struct AuditArgs {
     /// The least level of a finding that makes the exit status 1
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     pub(super) fail_on: FailOn,
+}
+
+/// Which running gateway is meant.
+#[derive(Debug, Args)]
+pub(super) struct ControlArgs {
+    /// Its configuration file, which names its control socket
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Its control socket, whatever the configuration says
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
+}
+
+/// What `reload` is told.
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+    /// Only say what a reload would change, or why it would fail
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// What `explain` is told.

@@ -27,9 +27,10 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write, terminal: &mut Terminal) 
     };
     log_to_stderr(&config.log);
     let mut builder = Gateway::builder(config).directory(source.directory());
-    if args.config.is_none() {
-        builder = builder.development_certificate();
-    }
+    builder = match &args.config {
+        Some(file) => builder.reload_from(file),
+        None => builder.development_certificate(),
+    };
     let signals = Signals::watch()?;
     let running = match builder.start() {
         Ok(running) => running,

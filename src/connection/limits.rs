@@ -11,7 +11,7 @@ use crate::metrics::{EndpointMetrics, Rejection};
 /// A cap on connections, shared by all workers.
 #[derive(Debug)]
 pub struct Limit {
-    max: usize,
+    max: AtomicUsize,
     held: AtomicUsize,
 }
 
@@ -19,7 +19,12 @@ impl Limit {
     /// A cap of `max`.
     #[must_use]
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, held: AtomicUsize::new(0) })
+        Arc::new(Self { max: AtomicUsize::new(max), held: AtomicUsize::new(0) })
+    }
+
+    /// Changes the cap. Where more are held by then, all of them may stay.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Relaxed);
     }
 
     /// How many are held.
@@ -30,7 +35,8 @@ impl Limit {
 
     fn take(&self) -> bool {
         // One atomic operation per connection, not per request; the count never exceeds the cap.
-        self.held.fetch_update(Relaxed, Relaxed, |held| (held < self.max).then_some(held + 1)).is_ok()
+        let max = self.max.load(Relaxed);
+        self.held.fetch_update(Relaxed, Relaxed, |held| (held < max).then_some(held + 1)).is_ok()
     }
 
     fn give_back(&self) {
@@ -83,6 +89,16 @@ impl Drop for Slot {
 #[allow(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cap_that_is_lowered_turns_away_until_enough_have_left() {
+        let (gateway, endpoint, metrics) = (Limit::new(9), Limit::new(2), Arc::default());
+        let held = [(); 2].map(|()| Slot::take(&gateway, &endpoint, &metrics).unwrap());
+        endpoint.set_max(1);
+        assert!(Slot::take(&gateway, &endpoint, &metrics).is_err());
+        drop(held);
+        assert!(Slot::take(&gateway, &endpoint, &metrics).is_ok());
+    }
 
     #[test]
     fn a_full_endpoint_leaves_the_gateways_place_free() {

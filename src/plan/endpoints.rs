@@ -7,22 +7,23 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::certificates::{self, Outcome};
-use super::{Certificates, EndpointPlan, EndpointState, Inputs, Named};
+use super::{Basis, Certificates, EndpointPlan, EndpointState, Inputs, Named};
 use crate::access::Access;
 use crate::config::Problems;
 use crate::config::nearest;
 use crate::config::{ClassConfig, EndpointConfig, TimeoutsConfig};
-use crate::handler::{Context, Timeouts};
+use crate::handler::{Context, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
-use crate::metrics::EndpointMetrics;
 use crate::sampler::Sampler;
 use crate::tls::audit::policy::Policy;
 use crate::units;
+use crate::upstream::Upstream;
 
 /// Makes every endpoint that is free of faults of configuration; those whose chains are unfit are made, and refused.
 pub(super) fn plan(
     inputs: &Inputs<'_>,
     handlers: &BTreeMap<String, Option<Named>>,
+    upstreams: &[Arc<Upstream>],
     policy: Option<&Policy>,
     problems: &mut Problems,
 ) -> Vec<Arc<EndpointPlan>> {
@@ -35,7 +36,13 @@ pub(super) fn plan(
     for (name, config) in configs {
         let listen = addresses.get(name.as_str()).cloned().unwrap_or_default();
         let mut one = One { inputs, name, config, problems };
-        endpoints.extend(one.plan(listen, handlers, policy).map(Arc::new));
+        let basis = Basis::new(inputs, config, upstreams);
+        let Some(fresh) = one.plan(listen, handlers, policy, basis) else { continue };
+        let running = inputs.previous.and_then(|plan| plan.endpoint(name));
+        endpoints.push(match running {
+            Some(running) if running.basis == fresh.basis => Arc::clone(running),
+            _ => Arc::new(fresh),
+        });
     }
     endpoints
 }
@@ -90,6 +97,7 @@ impl One<'_, '_> {
         listen: Vec<SocketAddr>,
         handlers: &BTreeMap<String, Option<Named>>,
         policy: Option<&Policy>,
+        mut basis: Basis,
     ) -> Option<EndpointPlan> {
         let name = match EndpointName::new(self.name) {
             Ok(name) => Some(name),
@@ -109,7 +117,8 @@ impl One<'_, '_> {
         }
         let handler = self.handler(handlers);
         let endpoint = Arc::new(Endpoint { name: name?, class, tls: self.config.tls.is_some() });
-        let metrics = Arc::new(EndpointMetrics::default());
+        let running = self.inputs.previous.and_then(|plan| plan.endpoint(self.name));
+        let metrics = running.map(|running| Arc::clone(&running.context.metrics)).unwrap_or_default();
         let context =
             Arc::new(Context { timeouts, metrics: Arc::clone(&metrics), access_log: self.inputs.access_log.clone() });
         let (handler, kind) = handler?;
@@ -132,13 +141,14 @@ impl One<'_, '_> {
             }
         };
         let instance = match handler.start(&endpoint, &self.config.settings) {
-            Ok(instance) => instance,
+            Ok(instance) => Started::new(instance),
             Err(error) => {
                 let path: Vec<&str> = std::iter::once("settings").chain(error.setting.as_deref()).collect();
                 self.problem(&path, error.message, None);
                 return None;
             }
         };
+        basis.note_verdict(&certificates);
         let state = refused.map_or(EndpointState::Ready { instance }, EndpointState::Refused);
         Some(EndpointPlan {
             endpoint,
@@ -152,6 +162,7 @@ impl One<'_, '_> {
             tls,
             certificates,
             state,
+            basis,
         })
     }
 

@@ -1,17 +1,27 @@
-//! Upstreams from their words: servers resolved, deadlines read.
+//! Upstreams from their words: servers resolved, deadlines read; on a reload, pools and counters taken over.
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use super::{Inputs, Plan};
 use crate::config::Problems;
 use crate::config::UpstreamConfig;
 use crate::units::{self, ServerAddress};
 use crate::upstream::{Server, Upstream, UpstreamTimeouts};
 
 /// Makes every upstream that is free of faults.
-pub(super) fn plan(configs: &BTreeMap<String, UpstreamConfig>, problems: &mut Problems) -> Vec<Arc<Upstream>> {
-    configs.iter().map(|(name, config)| Arc::new(upstream(name, config, problems))).collect()
+pub(super) fn plan(inputs: &Inputs<'_>, problems: &mut Problems) -> Vec<Arc<Upstream>> {
+    let configs = inputs.config.upstreams.iter();
+    configs.map(|(name, config)| taking_over(upstream(name, config, problems), inputs.previous)).collect()
+}
+
+/// The running upstream of the same name where it is equal; else the fresh one, with what its servers have gathered.
+fn taking_over(fresh: Upstream, running: Option<&Plan>) -> Arc<Upstream> {
+    match running.and_then(|plan| plan.upstreams.iter().find(|upstream| upstream.name == fresh.name)) {
+        Some(running) if running.description() == fresh.description() => Arc::clone(running),
+        Some(running) => Arc::new(fresh.taking_over(running)),
+        None => Arc::new(fresh),
+    }
 }
 
 fn upstream(name: &str, config: &UpstreamConfig, problems: &mut Problems) -> Upstream {

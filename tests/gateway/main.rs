@@ -14,6 +14,7 @@ mod http_proxy;
 mod layers;
 mod limits;
 mod proxy_protocol;
+mod reload;
 mod smuggling;
 mod support;
 mod tcp_proxy;

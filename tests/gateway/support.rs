@@ -122,8 +122,7 @@ impl Gateway {
 
     /// As [`start_in`](Self::start_in), by a command that `command` makes of the arguments.
     pub fn start_by(folder: Folder, config: &str, command: impl FnOnce(&[&str]) -> Command) -> Self {
-        let config = format!("{config}\n[admin]\nlisten = \"127.0.0.1:0\"\n");
-        let path = folder.write("gateway.toml", config);
+        let path = folder.write("gateway.toml", with_admin(config));
         let mut child = command(&["run", "--config", path.to_str().unwrap()])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -137,6 +136,25 @@ impl Gateway {
         gateway.admin = line.split("admin: http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
         gateway.addresses = addresses(&gateway.log.all());
         gateway
+    }
+
+    /// Writes another configuration where it was started from, for a reload.
+    pub fn configure(&self, config: &str) {
+        self.folder.write("gateway.toml", with_admin(config));
+    }
+
+    /// Runs a command that talks to it, such as `reload`.
+    pub fn command(&self, args: &[&str]) -> Output {
+        let socket = self.folder.path().join("control.sock");
+        run(&[args, &["--control", socket.to_str().unwrap()]].concat())
+    }
+
+    /// Reloads; what that said changed.
+    #[track_caller]
+    pub fn reload(&self) -> String {
+        let output = self.command(&["reload"]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
     }
 
     /// The first address of an endpoint.
@@ -215,6 +233,11 @@ impl Drop for Gateway {
             eprintln!("--- the gateway's log\n{}", self.log.all().join("\n"));
         }
     }
+}
+
+/// A configuration with an admin port, and a control socket in its folder.
+fn with_admin(config: &str) -> String {
+    format!("{config}\n[admin]\nlisten = \"127.0.0.1:0\"\ncontrol = \"control.sock\"\n")
 }
 
 /// Waits for the end of a process, but not for ever.

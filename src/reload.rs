@@ -1,0 +1,232 @@
+//! Swaps one plan for the next while connections are served.
+//!
+//! Owns the thread on which plans are made and begun, one at a time, from the first one at start-up on. `gateway` starts it
+//! and passes SIGHUP on to it; the control socket asks it. A reload that fails anywhere leaves the old plan serving, with
+//! nothing opened and nothing closed, and says so in its answer, in the log and in `/metrics`.
+
+mod change;
+mod doors;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+pub use self::change::{Change, Failure};
+pub(crate) use self::doors::{Addresses, cannot_listen};
+use self::doors::{Doors, Prepared};
+use crate::access_log::AccessLog;
+use crate::admin::state::{Lifecycle, Snapshot, State};
+use crate::config::{Config, OnRefused, Problems, Source};
+use crate::handler::Handler;
+use crate::plan::{EndpointState, Inputs, Plan};
+use crate::worker::Order;
+
+/// How many reloads may wait while one runs. One is enough: it will read files that are newer than any wish before it.
+const WAITING: usize = 1;
+/// How many orders a worker may be behind.
+pub(crate) const ORDERS: usize = 4;
+
+/// What plans are made from, besides the configuration.
+pub(crate) struct Recipe {
+    /// The file that a reload reads; without one there is nothing to reload.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) directory: PathBuf,
+    pub(crate) handlers: HashMap<String, Arc<dyn Handler>>,
+    pub(crate) development_certificate: bool,
+}
+
+impl Recipe {
+    /// Makes a plan, which takes over from the running one what did not change.
+    pub(crate) fn plan(
+        &self,
+        config: &Config,
+        access_log: AccessLog,
+        previous: Option<&Plan>,
+    ) -> Result<Plan, Problems> {
+        Plan::new(&Inputs {
+            config,
+            directory: &self.directory,
+            handlers: &self.handlers,
+            development_certificate: self.development_certificate,
+            access_log,
+            now: SystemTime::now(),
+            previous,
+        })
+    }
+}
+
+/// The sockets and workers of a gateway, and how to bring the next plan to them.
+pub(crate) struct Reloader {
+    recipe: Recipe,
+    access_log: AccessLog,
+    doors: Doors,
+    workers: Vec<mpsc::Sender<Order>>,
+}
+
+/// Asks the reload thread. It ends when the last of these is dropped.
+#[derive(Clone)]
+pub(crate) struct Handle(mpsc::Sender<Wish>);
+
+struct Wish {
+    dry_run: bool,
+    answer: Option<oneshot::Sender<Result<Change, Failure>>>,
+}
+
+impl Handle {
+    /// Asks for a reload without waiting for it. Where one waits to begin already, it will do.
+    pub(crate) fn reload_soon(&self) {
+        let _ = self.0.try_send(Wish { dry_run: false, answer: None });
+    }
+
+    /// Reloads, or tries what a reload would do.
+    pub(crate) async fn reload(&self, dry_run: bool) -> Result<Change, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || Failure::new("the gateway is stopping");
+        self.0.send(Wish { dry_run, answer: Some(answer) }).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+impl Reloader {
+    /// Opens every port of the first plan.
+    ///
+    /// # Errors
+    /// Every port that cannot be opened; none is left open then.
+    pub(crate) fn open(recipe: Recipe, access_log: AccessLog, plan: &Plan) -> Result<(Self, Ready), Vec<String>> {
+        let doors = Doors::new(plan.workers);
+        let prepared = doors.prepare(plan)?;
+        Ok((Self { recipe, access_log, doors, workers: Vec::new() }, Ready(prepared)))
+    }
+
+    /// Begins the first plan on the workers that receive from `workers`; returns where it listens.
+    pub(crate) fn begin(&mut self, plan: &Plan, ready: Ready, workers: Vec<mpsc::Sender<Order>>) -> Addresses {
+        self.workers = workers;
+        self.swap(plan, ready.0)
+    }
+
+    /// Starts the thread that reloads when asked.
+    pub(crate) fn start(mut self, state: Arc<State>) -> std::io::Result<(Handle, JoinHandle<()>)> {
+        let (sender, mut wishes) = mpsc::channel::<Wish>(WAITING);
+        let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
+            while let Some(wish) = wishes.blocking_recv() {
+                let result = self.reload(&state, wish.dry_run);
+                if let Some(answer) = wish.answer {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(result);
+                }
+            }
+        })?;
+        Ok((Handle(sender), thread))
+    }
+
+    /// One reload, from the file to the swap.
+    fn reload(&mut self, state: &State, dry_run: bool) -> Result<Change, Failure> {
+        let running = state.snapshot();
+        // Were this thread to end, its sockets would close: a handler's panic must not reach them.
+        let next = catch_unwind(AssertUnwindSafe(|| self.next(&running, state.lifecycle())));
+        let next = next.unwrap_or_else(|_| Err(Failure::new("making the plan panicked; see the log")));
+        let begun = next.and_then(|plan| {
+            let change = Change::between(&running.plan, &plan, dry_run);
+            if !dry_run {
+                let prepared = self.doors.prepare(&plan).map_err(|errors| Failure { errors })?;
+                let addresses = self.swap(&plan, prepared);
+                log_endpoints(&plan, &change, &addresses);
+                state.reload_succeeded(Snapshot { plan: Arc::new(plan), addresses });
+            }
+            Ok(change)
+        });
+        match &begun {
+            Ok(change) => info!("{change}"),
+            Err(failure) if dry_run => info!("a reload would fail: {failure}"),
+            Err(failure) => {
+                error!("the reload failed, and the plan before is served: {failure}");
+                state.reload_failed(failure.to_string());
+            }
+        }
+        begun
+    }
+
+    /// The plan that the file asks for now.
+    fn next(&self, running: &Snapshot, lifecycle: Lifecycle) -> Result<Plan, Failure> {
+        if lifecycle != Lifecycle::Serving {
+            return Err(Failure::new(format!("the gateway is {}", lifecycle.as_str())));
+        }
+        let Some(file) = &self.recipe.file else {
+            return Err(Failure::new("this gateway runs without a configuration file; restart it to change it"));
+        };
+        let lines = |problems: Vec<crate::config::Problem>| Failure {
+            errors: problems.iter().map(ToString::to_string).collect(),
+        };
+        let source = Source::read(file).map_err(|problem| lines(vec![problem]))?;
+        let config = source.parse().map_err(lines)?;
+        let plan = self.recipe.plan(&config, self.access_log.clone(), Some(&running.plan));
+        let plan = plan.map_err(|problems| lines(problems.placed(Some(&source))))?;
+        let fixed = fixed(&running.plan, &plan);
+        if !fixed.is_empty() {
+            return Err(lines(fixed.placed(Some(&source))));
+        }
+        let refused = refused(&running.plan, &plan);
+        if refused.is_empty() { Ok(plan) } else { Err(Failure { errors: refused }) }
+    }
+
+    /// The step that cannot fail.
+    fn swap(&mut self, plan: &Plan, prepared: Prepared) -> Addresses {
+        let (opened, addresses) = self.doors.commit(plan, prepared);
+        for (worker, open) in self.workers.iter().zip(opened) {
+            let order = Order { open, upstreams: plan.upstreams.clone(), drain_timeout: plan.drain_timeout };
+            // The first order always fits, so that a gateway can be started where blocking is forbidden. A worker that is
+            // gone takes none: the gateway drains.
+            if let Err(TrySendError::Full(order)) = worker.try_send(order) {
+                let _ = worker.blocking_send(order);
+            }
+        }
+        addresses
+    }
+}
+
+/// Sockets that are open for the first plan.
+pub(crate) struct Ready(Prepared);
+
+/// Settings that only a restart can change, of those that are different.
+fn fixed(running: &Plan, next: &Plan) -> Problems {
+    let (a, b) = (&running.config, &next.config);
+    let log = |config: &Config| (config.log.format, config.log.level, config.log.access);
+    let differs: [(&[&str], bool); 4] = [
+        (&["gateway", "workers"], running.workers != next.workers),
+        (&["log"], log(a) != log(b)),
+        (&["admin", "listen"], a.admin.listen != b.admin.listen),
+        (&["admin", "control"], a.admin.control != b.admin.control),
+    ];
+    let mut problems = Problems::default();
+    for (path, _) in differs.into_iter().filter(|(_, differs)| *differs) {
+        problems.push(path, "a reload cannot change this", Some("restart the gateway, or change it back".into()));
+    }
+    problems
+}
+
+/// Why endpoints would be refused that are not refused already: what serves now goes on serving instead.
+fn refused(running: &Plan, next: &Plan) -> Vec<String> {
+    let all = next.endpoints.iter().all(|endpoint| matches!(endpoint.state, EndpointState::Refused(_)));
+    let strict = all || next.config.audit.on_refused == OnRefused::Gateway;
+    let known =
+        |name: &str| running.endpoint(name).is_some_and(|before| matches!(before.state, EndpointState::Refused(_)));
+    let new = next.endpoints.iter().filter(|endpoint| strict || !known(endpoint.endpoint.name.as_str()));
+    new.flat_map(|endpoint| endpoint.refusals()).collect()
+}
+
+/// Says of every endpoint that is new or changed what start-up says of all.
+fn log_endpoints(plan: &Plan, change: &Change, addresses: &Addresses) {
+    for name in change.added.iter().chain(&change.changed) {
+        if let Some(endpoint) = plan.endpoint(name) {
+            let addresses = addresses.get(&endpoint.endpoint.name);
+            endpoint.log_summary(addresses.map(Vec::as_slice).unwrap_or_default());
+        }
+    }
+}
