@@ -143,21 +143,20 @@ fn refuse_if_unservable(plan: &Plan) -> Result<(), BuildError> {
 
 fn run(recipe: Recipe, plan: Plan, access_log: AccessLog) -> Result<Running, BuildError> {
     let control = plan.config.admin.control.as_ref().map(|path| recipe.directory.join(path));
-    // Both before anything is open that a client could find.
+    // All three before anything runs, so that one start-up names every fault.
     let opened = Reloader::open(recipe, access_log.clone(), &plan);
     let admin = plan
         .admin
         .as_ref()
         .map(|admin| admin::bind(admin.listen).map_err(|error| vec![cannot_listen("admin", admin.listen, &error)]));
-    let ((mut reloader, ready), admin) = match (opened, admin.transpose()) {
-        (Ok(opened), Ok(admin)) => (opened, admin),
-        (opened, admin) => {
-            let faults = opened.err().into_iter().chain(admin.err()).flatten();
+    let control = control.map(|path| Control::bind(&path).map_err(|fault| vec![fault]));
+    let ((mut reloader, ready), admin, control) = match (opened, admin.transpose(), control.transpose()) {
+        (Ok(opened), Ok(admin), Ok(control)) => (opened, admin, control),
+        (opened, admin, control) => {
+            let faults = opened.err().into_iter().chain(admin.err()).chain(control.err()).flatten();
             return Err(BuildError::Listen(faults.collect()));
         }
     };
-    let control =
-        control.map(|path| Control::bind(&path)).transpose().map_err(|fault| BuildError::Listen(vec![fault]))?;
     raise_descriptor_limit();
     let plan = Arc::new(plan);
     let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: BTreeMap::new() });

@@ -84,12 +84,30 @@ impl Doors {
                 };
                 match from {
                     Ok(from) => places.push(Place { written, from }),
-                    Err(error) => faults.push(cannot_listen(&format!("endpoint {name:?}"), written, &error)),
+                    Err(error) => faults.push(self.fault(name, written, &error)),
                 }
             }
             prepared.push((Arc::clone(endpoint), places));
         }
         if faults.is_empty() { Ok(Prepared(prepared)) } else { Err(faults) }
+    }
+
+    /// Why an address cannot be opened. The kernel does not say who is in the way: it may be we, where an endpoint goes from
+    /// every address of the machine to one of them, or back.
+    fn fault(&self, endpoint: &EndpointName, written: SocketAddr, error: &io::Error) -> String {
+        let covers = |open: &&Listening| {
+            let (a, b) = (open.bound, written);
+            let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+            a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && overlap
+        };
+        match self.open.iter().find(covers).filter(|_| error.kind() == io::ErrorKind::AddrInUse) {
+            Some(ours) => format!(
+                "endpoint {endpoint:?}: cannot listen on {written} while this gateway listens on {}; restart it to go \
+                 from one to the other",
+                ours.bound
+            ),
+            None => cannot_listen(&format!("endpoint {endpoint:?}"), written, error),
+        }
     }
 
     /// Finds an address among those that are open. Port 0 stands for whatever the same endpoint was given for it.
@@ -176,7 +194,7 @@ fn give_out(sockets: Vec<TcpListener>, door: &Door, opened: &mut [Vec<Opened>]) 
 /// Why a port cannot be opened, and what to do.
 pub(crate) fn cannot_listen(whose: &str, address: SocketAddr, error: &io::Error) -> String {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "another socket listens there; stop its process or choose another port",
+        io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another port",
         io::ErrorKind::AddrNotAvailable => "this machine has no such address",
         io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
         _ => "see the error",

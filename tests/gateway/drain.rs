@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::support::client::{ask, connect, get, read_head, read_response, read_to_end};
+use crate::support::client::{ask, connect, read_head, read_response, read_to_end};
 use crate::support::h2::{Client, DATA, GOAWAY, HEADERS};
 use crate::support::upstream::{Upstream, read_request};
 use crate::support::{Gateway, PATIENCE, http_proxy, tcp_proxy};
@@ -217,10 +217,18 @@ fn a_signal_that_comes_as_soon_as_the_gateway_serves_drains_it_too() {
 }
 
 #[test]
-fn a_hangup_neither_ends_nor_disturbs_the_gateway() {
-    let (upstream, _heads) = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+fn a_hangup_while_draining_reloads_nothing_and_cuts_nothing() {
+    let (upstream, asked, go) = in_two_parts("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let mut gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
+    let mut stream = connect(gateway.address("front"));
+    stream.write_all(GET.as_bytes()).unwrap();
+    asked.recv_timeout(PATIENCE).unwrap();
+    begin_drain(&mut gateway);
     gateway.signal("HUP");
-    gateway.wait_for_log("SIGHUP");
-    assert_eq!(get(gateway.address("front"), "/").status, 200);
+    gateway.wait_for_log("SIGHUP: draining, so nothing is reloaded");
+    let refused = gateway.command(&["reload"]);
+    assert!(crate::support::stderr(&refused).contains("the gateway is draining"));
+    go.send(()).unwrap();
+    assert_eq!(read_response(&mut stream).status, 200);
+    assert_eq!(gateway.wait(), 0);
 }

@@ -128,6 +128,18 @@ fn endpoints_come_and_go_and_a_port_in_use_changes_nothing() {
 }
 
 #[test]
+fn going_from_one_address_to_all_of_them_is_an_error_that_says_who_is_in_the_way() {
+    let address = free_address();
+    let gateway = Gateway::start(&format!("{}{}", show(), plain("front", address)));
+    let every = SocketAddr::from(([0, 0, 0, 0], address.port()));
+    gateway.configure(&format!("{}{}", show(), plain("front", every)));
+    let output = gateway.command(&["reload"]);
+    let expected = format!("cannot listen on {every} while this gateway listens on {address}; restart it");
+    assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+    assert_eq!(get(address, "/").status, 200);
+}
+
+#[test]
 fn an_address_that_passes_from_one_endpoint_to_another_stays_open() {
     let address = free_address();
     let gateway = Gateway::start(&format!("{}{}", show(), plain("old", address)));
