@@ -45,15 +45,22 @@ fn flood(front: SocketAddr, bytes: &[u8]) {
     client.read_to_end();
 }
 
-/// Asserts how many connections were closed for this reason, and that none was for another.
+/// Waits until so many connections were closed for this reason, and asserts that none was for another: the count follows
+/// the end that the client sees by a moment.
 #[track_caller]
 fn assert_closed(gateway: &Gateway, reason: &str, wanted: usize, what: &str) {
-    let metrics = gateway.get("/metrics").body;
-    let closed = metrics.lines().filter(|line| line.starts_with("portcullis_http2_connections_closed_total{"));
-    let closed: Vec<&str> = closed.filter(|line| !line.ends_with(" 0")).collect();
     let wanted =
         format!("portcullis_http2_connections_closed_total{{endpoint=\"front\",reason=\"{reason}\"}} {wanted}");
-    assert_eq!(closed, [wanted], "{what}");
+    let start = Instant::now();
+    loop {
+        let metrics = gateway.get("/metrics").body;
+        let closed = metrics.lines().filter(|line| line.starts_with("portcullis_http2_connections_closed_total{"));
+        let closed: Vec<&str> = closed.filter(|line| !line.ends_with(" 0")).collect();
+        if closed == [wanted.as_str()] {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what}: {closed:?} instead of {wanted}");
+    }
 }
 
 /// Runs each flood; it must end its connection for the reason given, and cost next to nothing.
