@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::{Folder, PATIENCE};
@@ -83,7 +84,18 @@ fn log(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("error.log")).unwrap_or_default()
 }
 
-/// An address that was free a moment ago.
+/// An address that is free, and that nobody is given by chance: its port is below those that the system deals out to
+/// clients and to whoever listens on port 0, and no other test of this process gets it.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    const LOWEST: u32 = 10_000;
+    const PORTS: u32 = 20_000; // the system's begin at 32,768
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..PORTS {
+        let nth = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = SocketAddr::from(([127, 0, 0, 1], (LOWEST + nth % PORTS) as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port is free");
 }
