@@ -133,3 +133,93 @@ pub(super) fn keeps_connection(head: &Parts) -> bool {
     };
     !says(b"close") && (head.version == Version::HTTP_11 || says(b"keep-alive"))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(lines: &[&str]) -> Bytes {
+        Bytes::from(format!("{}\r\n\r\n", lines.join("\r\n")))
+    }
+
+    fn kind(lines: &[&str], is_head: bool) -> Result<BodyKind, Failure> {
+        body_kind(&parse(&head(lines))?, is_head)
+    }
+
+    #[test]
+    fn a_head_ends_with_its_empty_line_in_whatever_pieces_it_comes() {
+        for text in ["HTTP/1.1 200 OK\r\nA: b\r\n\r\nrest", "HTTP/1.1 200 OK\nA: b\n\nrest"] {
+            let whole = text.len() - "rest".len();
+            for searched in 0..whole {
+                assert_eq!(end(text.as_bytes(), searched), Some(whole), "{text:?} from {searched}");
+                assert_eq!(end(&text.as_bytes()[..searched], 0), None, "{text:?} to {searched}");
+            }
+        }
+    }
+
+    #[test]
+    fn status_version_reason_and_fields_are_read() {
+        let parts = parse(&head(&["HTTP/1.0 299 Odd", "A: b", "a: c", "D:"])).unwrap();
+        assert_eq!((parts.status.as_u16(), parts.version), (299, Version::HTTP_10));
+        assert_eq!(parts.extensions.get::<ReasonPhrase>().unwrap().as_bytes(), b"Odd");
+        assert_eq!(parts.headers.get_all("a").iter().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(parts.headers["d"], "");
+        assert!(parse(&head(&["HTTP/1.1 200 OK"])).unwrap().extensions.is_empty());
+        for line in ["HTTP/1.1 20 OK", "HTTP/1.1 099 OK", "HTTP/2 200 OK", "nonsense"] {
+            assert!(matches!(parse(&head(&[line])), Err(Failure::Protocol(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_body_is_known_in_one_way_or_the_response_is_refused() {
+        let ok = "HTTP/1.1 200 OK";
+        for (lines, is_head, expected) in [
+            (&[ok][..], false, BodyKind::Rest),
+            (&[ok, "Content-Length: 5"], false, BodyKind::Length(5)),
+            (&[ok, "Content-Length: 5"], true, BodyKind::Length(0)),
+            (&[ok, "Transfer-Encoding: Chunked"], false, BodyKind::Chunked),
+            (&["HTTP/1.1 304 x", "Content-Length: 5"], false, BodyKind::Length(0)),
+            (&["HTTP/1.1 204 x"], false, BodyKind::Length(0)),
+        ] {
+            assert_eq!(kind(lines, is_head).unwrap(), expected, "{lines:?}");
+        }
+        for lines in [
+            &[ok, "Content-Length: 5", "Content-Length: 5"][..],
+            &[ok, "Content-Length: +5"],
+            &[ok, "Content-Length: 99999999999999999999"],
+            &[ok, "Content-Length: 5", "Transfer-Encoding: chunked"],
+            &[ok, "Transfer-Encoding: gzip, chunked"],
+            &[ok, "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
+            &["HTTP/1.0 200 OK", "Transfer-Encoding: chunked"],
+        ] {
+            assert!(kind(lines, false).is_err(), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_kept_unless_the_server_or_its_version_says_otherwise() {
+        for (lines, kept) in [
+            (&["HTTP/1.1 200 OK"][..], true),
+            (&["HTTP/1.1 200 OK", "Connection: x, Close"], false),
+            (&["HTTP/1.0 200 OK"], false),
+            (&["HTTP/1.0 200 OK", "Connection: keep-alive"], true),
+            (&["HTTP/1.0 200 OK", "Connection: keep-alive", "Connection: close"], false),
+        ] {
+            assert_eq!(keeps_connection(&parse(&head(lines)).unwrap()), kept, "{lines:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let whole = Bytes::from([b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat());
+            if let Some(end) = end(&whole, 0) {
+                let _ = parse(&whole.slice(..end)).map(|parts| body_kind(&parts, false));
+            }
+            let _ = trailers(&Bytes::from(bytes));
+        }
+    }
+}

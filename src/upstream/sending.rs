@@ -287,3 +287,95 @@ impl fmt::Debug for Sending {
         f.debug_struct("Sending").field("begun", &self.begun).field("body", &self.body).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A body made of these frames.
+    struct Frames(VecDeque<Frame<Bytes>>);
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(self.0.pop_front().map(Ok))
+        }
+    }
+
+    fn request(
+        field: (&str, &str),
+        pieces: &[&'static str],
+        trailers: &[(&'static str, &'static str)],
+    ) -> Request<Outgoing> {
+        let mut frames: VecDeque<_> =
+            pieces.iter().map(|piece| Frame::data(Bytes::from_static(piece.as_bytes()))).collect();
+        if !trailers.is_empty() {
+            let fields = trailers.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
+            frames.push_back(Frame::trailers(fields.collect()));
+        }
+        let head = Request::post("/a?b").header(field.0, field.1).header("trailer", "x-sum, Content-Type");
+        head.body(Outgoing::new(Frames(frames))).unwrap()
+    }
+
+    /// What the server gets of a request, and whether all of it could be sent.
+    async fn sent(request: Request<Outgoing>) -> (String, bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let mut sending = Sending::new(request, |own| own.add(&HOST, &[b"a", b".b"]));
+        let outcome = poll_fn(|cx| sending.poll(cx, &mut tcp)).await;
+        assert_eq!(sending.is_complete(), outcome.is_ok());
+        drop(tcp);
+        let mut text = String::new();
+        server.read_to_string(&mut text).await.unwrap();
+        (text, outcome.is_ok())
+    }
+
+    #[tokio::test]
+    async fn a_body_of_known_length_is_sent_as_it_is() {
+        let (text, whole) = sent(request(("content-length", "4"), &["ab", "", "cd"], &[])).await;
+        let head = "POST /a?b HTTP/1.1\r\ncontent-length: 4\r\ntrailer: x-sum, Content-Type\r\nhost: a.b\r\n\r\n";
+        assert_eq!((text, whole), (format!("{head}abcd"), true));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_as_long_as_it_said_fails_and_no_byte_too_many_is_sent() {
+        for (pieces, body) in [(&["ab", "c"][..], "abc"), (&["ab", "cde"], "ab")] {
+            let (text, whole) = sent(request(("content-length", "4"), pieces, &[])).await;
+            assert!(!whole && text.ends_with(&format!("\r\n\r\n{body}")), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn chunks_end_with_those_trailers_that_were_declared_and_may_come_late() {
+        let trailers = [("x-sum", "1"), ("x-other", "2"), ("content-type", "3")];
+        let (text, whole) = sent(request(("transfer-encoding", "chunked"), &["ab", "", "0123456789"], &trailers)).await;
+        assert!(whole && text.ends_with("\r\n\r\n2\r\nab\r\na\r\n0123456789\r\n0\r\nx-sum: 1\r\n\r\n"), "{text}");
+        let (text, _) = sent(request(("transfer-encoding", "chunked"), &["ab"], &[])).await;
+        assert!(text.ends_with("2\r\nab\r\n0\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn only_an_idempotent_request_without_a_body_or_an_upgrade_is_repeatable_once_begun() {
+        let is_repeatable = |request| {
+            let mut sending = Sending::new(request, |_| {});
+            assert!(sending.is_repeatable());
+            sending.advance(1);
+            sending.is_repeatable()
+        };
+        let empty = |request: hyper::http::request::Builder| request.body(Outgoing::default()).unwrap();
+        assert!(is_repeatable(empty(Request::get("/"))));
+        assert!(!is_repeatable(empty(Request::post("/"))));
+        assert!(!is_repeatable(empty(Request::get("/").header("upgrade", "websocket"))));
+        assert!(!is_repeatable(request(("content-length", "2"), &["ab"], &[])));
+    }
+}
