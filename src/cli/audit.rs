@@ -1,15 +1,13 @@
 //! `portcullis audit`: start-up's audit, on files or on a configuration.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use super::args::{AuditArgs, FailOn, Format};
-use super::check::load;
+use super::check::plan;
 use super::report::Terminal;
 use crate::config::AuditConfig;
-use crate::gateway::Gateway;
 use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::report::Report;
@@ -22,19 +20,18 @@ const UNREADABLE: u8 = 2;
 
 /// Audits, prints, and tells by the status whether anything at or above `--fail-on` was found.
 pub(super) fn run(args: &AuditArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
-    let mut chains = Vec::new();
-    if let Some(path) = &args.config {
-        match of_configuration(path, terminal) {
-            Some(found) => chains.extend(found),
-            None => return Ok(UNREADABLE.into()),
+    let planned = match args.config.as_deref().map(plan).transpose() {
+        Ok(planned) => planned,
+        Err(problems) => {
+            terminal.problems(&problems);
+            return Ok(UNREADABLE.into());
         }
-    }
-    let policy = match &args.config {
-        // Files beside a configuration are judged by its policy too.
-        Some(path) => load(path).ok().and_then(|(_, config)| Policy::new(&config.audit).ok()),
-        None => Policy::new(&AuditConfig::default()).ok(),
     };
-    let Some(policy) = policy else { return Ok(UNREADABLE.into()) };
+    let endpoints = planned.iter().flat_map(|(_, plan)| &plan.endpoints);
+    let mut chains: Vec<ChainReport> = endpoints.flat_map(|e| e.certificates.reports().cloned()).collect();
+    // Files beside a configuration are judged by its policy too.
+    let policy = planned.map_or_else(AuditConfig::default, |(_, plan)| plan.config.audit);
+    let Ok(policy) = Policy::new(&policy) else { return Ok(UNREADABLE.into()) };
     chains.extend(of_files(args, &policy));
     let report =
         Report { profile: args.config.is_none().then(|| args.profile.into()), chains: chains.iter().collect() };
@@ -46,14 +43,6 @@ pub(super) fn run(args: &AuditArgs, out: &mut dyn Write, terminal: &mut Terminal
         }
     }
     Ok(ExitCode::from(u8::from(report.fails(args.fail_on.into()))))
-}
-
-fn of_configuration(path: &Path, terminal: &mut Terminal) -> Option<Vec<ChainReport>> {
-    let (source, config) = load(path).map_err(|problems| terminal.problems(&problems)).ok()?;
-    let builder = Gateway::builder(config).directory(source.directory());
-    let plan = builder.plan(crate::access_log::AccessLog::off());
-    let plan = plan.map_err(|problems| terminal.problems(&problems.placed(Some(&source)))).ok()?;
-    Some(plan.endpoints.iter().flat_map(|endpoint| endpoint.certificates.reports().cloned()).collect())
 }
 
 fn of_files(args: &AuditArgs, policy: &Policy) -> Vec<ChainReport> {

@@ -14,13 +14,9 @@ use crate::tls::audit::rules::Level;
 
 /// Checks a configuration and reports every error; without one, tells what would be served.
 pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
-    let (source, config) = match load(&args.config) {
-        Ok(loaded) => loaded,
+    let (source, plan) = match plan(&args.config) {
+        Ok(planned) => planned,
         Err(problems) => return Ok(terminal.problems(&problems)),
-    };
-    let plan = match Gateway::builder(config).directory(source.directory()).plan(AccessLog::off()) {
-        Ok(plan) => plan,
-        Err(problems) => return Ok(terminal.problems(&problems.placed(Some(&source)))),
     };
     for endpoint in &plan.endpoints {
         writeln!(out, "{}: {}", endpoint.endpoint.name, endpoint.summary(&[]))?;
@@ -41,6 +37,18 @@ fn faults(plan: &Plan) -> Vec<String> {
     let findings = served.flat_map(|endpoint| endpoint.certificates.reports()).flat_map(|report| &report.findings);
     let grave = findings.filter(|finding| finding.counts() && finding.level >= Level::Error);
     plan.refusals().chain(grave.map(ToString::to_string)).collect()
+}
+
+/// Reads a configuration file and plans it, as start-up does.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(super) fn plan(path: &Path) -> Result<(Source, Plan), Vec<Problem>> {
+    let (source, config) = load(path)?;
+    match Gateway::builder(config).directory(source.directory()).plan(AccessLog::off()) {
+        Ok(plan) => Ok((source, plan)),
+        Err(problems) => Err(problems.placed(Some(&source))),
+    }
 }
 
 /// Reads and parses a configuration file.

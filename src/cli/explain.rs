@@ -4,23 +4,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::args::ExplainArgs;
-use super::check::load;
+use super::check::plan;
 use super::report::Terminal;
-use crate::access_log::AccessLog;
 use crate::config::nearest;
-use crate::gateway::Gateway;
 use crate::plan::EndpointState;
 use crate::tls::audit::explain::explain;
 
 /// Prints the story; the status is 1 where nothing would be served.
 pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
-    let (source, config) = match load(&args.config) {
-        Ok(loaded) => loaded,
+    let (_, plan) = match plan(&args.config) {
+        Ok(planned) => planned,
         Err(problems) => return Ok(terminal.problems(&problems)),
-    };
-    let plan = match Gateway::builder(config).directory(source.directory()).plan(AccessLog::off()) {
-        Ok(plan) => plan,
-        Err(problems) => return Ok(terminal.problems(&problems.placed(Some(&source)))),
     };
     let Some(endpoint) = plan.endpoints.iter().find(|e| e.endpoint.name.as_str() == args.endpoint) else {
         let known = plan.endpoints.iter().map(|e| e.endpoint.name.as_str());
