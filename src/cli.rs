@@ -9,6 +9,7 @@ mod check;
 mod control;
 mod explain;
 mod generate;
+mod progress;
 mod report;
 mod run;
 

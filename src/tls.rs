@@ -10,5 +10,6 @@ pub mod client_auth;
 pub mod collect;
 mod der;
 mod key;
+pub mod parallel;
 mod pem;
 pub mod server_config;

@@ -88,7 +88,7 @@ pub(crate) fn audit(asked: &Asked<'_>) -> Answer {
 #[derive(Serialize)]
 struct AuditView<'a> {
     #[serde(flatten)]
-    report: Report<'a>,
+    report: Report<Vec<&'a ChainReport>>,
     fallbacks: Vec<Value>,
 }
 

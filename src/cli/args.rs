@@ -185,6 +185,8 @@ pub(super) enum Format {
     Table,
     /// For machines: one object, as the admin port's /audit
     Json,
+    /// SARIF 2.1.0, for code hosts and editors
+    Sarif,
 }
 
 /// The least level of a finding that fails an audit.

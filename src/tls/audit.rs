@@ -13,8 +13,11 @@ mod key;
 pub mod names;
 mod path;
 pub mod policy;
+#[cfg(test)]
+mod reference;
 pub mod report;
 pub mod rules;
+pub mod sarif;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -335,10 +338,10 @@ fn weigh(
     let mut findings = Vec::new();
     for raw in found.0 {
         let Some(level) = policy.level(raw.rule, raw.level, subject.profile) else { continue };
-        let mut waived_until = None;
+        let mut waiver = None;
         match policy.waived(raw.rule, raw.sha256.as_deref(), now) {
             Waived::No => {}
-            Waived::Until(day) => waived_until = Some(day),
+            Waived::Until(day, reason) => waiver = Some((day, reason)),
             Waived::Passed(day, reason) => {
                 let seen = format!("its waiver for {} passed on {day} ({reason})", raw.rule.rule().id);
                 let expired =
@@ -348,7 +351,7 @@ fn weigh(
                 }
             }
         }
-        findings.push(finding(material, subject, raw, level, waived_until));
+        findings.push(finding(material, subject, raw, level, waiver));
     }
     findings.sort_by_key(|finding| (!finding.counts(), std::cmp::Reverse(finding.level)));
     findings
@@ -374,9 +377,11 @@ fn finding(
     subject: &Subject<'_>,
     raw: Raw,
     level: Level,
-    waived_until: Option<String>,
+    waiver: Option<(String, String)>,
 ) -> Finding {
     let rule = raw.rule.rule();
+    let (waived_until, waiver) = waiver.unzip();
+    let line = raw.position.and_then(|position| material.lines.get(position.checked_sub(1)?).copied());
     let certificate = material
         .certificates
         .iter()
@@ -395,5 +400,7 @@ fn finding(
         endpoint: subject.endpoint.clone(),
         serial: certificate.map(|certificate| certificate.serial.clone()),
         of: material.begun,
+        line,
+        waiver,
     }
 }

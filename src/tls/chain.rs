@@ -34,6 +34,8 @@ pub struct Material {
     pub certificates: Vec<Certificate>,
     /// How many certificates were begun in the chain file, readable or not.
     pub begun: usize,
+    /// The line that each of them begins on, from 1; empty where the file is not text.
+    pub(super) lines: Vec<usize>,
     /// What is wrong with the files themselves.
     pub faults: Vec<Fault>,
     /// Blocks in the chain file that are no certificates, each in words.
@@ -89,12 +91,20 @@ impl Material {
         material
     }
 
+    /// What could not be read at all, and why.
+    pub(super) fn unread(file: &Path, rule: RuleId, seen: String) -> Self {
+        let mut material = Self::empty(file, None);
+        material.fault(rule, None, seen, None);
+        material
+    }
+
     fn empty(file: &Path, key_file: Option<&Path>) -> Self {
         Self {
             file: file.to_owned(),
             key_file: key_file.map(Path::to_owned),
             certificates: Vec::new(),
             begun: 0,
+            lines: Vec::new(),
             faults: Vec::new(),
             strangers: Vec::new(),
             key: None,
@@ -123,6 +133,7 @@ impl Material {
         for block in blocks {
             if block.promises_certificates() {
                 self.begun += 1;
+                self.lines.push(block.line);
                 self.read_certificate(block, self.begun, reported);
             } else if !(block.promises_key() && self.key_file.as_ref() == Some(&self.file)) {
                 // A key in the chain file is a stranger, unless the configuration says that the two are one file.

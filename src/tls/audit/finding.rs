@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,9 +14,10 @@ use crate::tls::audit::rules::Level;
 use crate::tls::certificate::Certificate;
 
 /// One thing that is wrong, or worth knowing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Finding {
     /// The rule's id.
+    #[schemars(with = "String")]
     pub rule: &'static str,
     /// How it weighs, by the profile and the policy.
     pub level: Level,
@@ -44,6 +46,12 @@ pub struct Finding {
     /// How many certificates the file has.
     #[serde(skip)]
     pub of: usize,
+    /// The line of the file that the certificate begins on, from 1.
+    #[serde(skip)]
+    pub line: Option<usize>,
+    /// Why the waiver accepts it.
+    #[serde(skip)]
+    pub waiver: Option<String>,
 }
 
 impl Finding {
@@ -123,15 +131,17 @@ impl Serialize for Verdict {
 }
 
 /// Everything the audit says of one chain.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ChainReport {
     /// The chain file.
     pub file: String,
     /// The key file, where one is named.
     pub key: Option<String>,
     /// The endpoint that it is for.
+    #[schemars(with = "Option<String>")]
     pub endpoint: Option<EndpointName>,
-    /// The worst level among what counts.
+    /// The worst level among what counts, or "ok".
+    #[schemars(with = "String")]
     pub verdict: Verdict,
     /// The certificates that could be read, in the file's order.
     pub certificates: Vec<CertificateView>,
@@ -151,7 +161,7 @@ impl ChainReport {
 }
 
 /// A certificate, for people and machines to read.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CertificateView {
     /// Where it stands in the file, from 1.
     pub position: usize,
@@ -168,8 +178,10 @@ pub struct CertificateView {
     /// Its key, such as "RSA 2048".
     pub key: String,
     /// When it becomes valid.
+    #[schemars(with = "String")]
     pub not_before: Moment,
     /// The last second that it is valid in.
+    #[schemars(with = "String")]
     pub not_after: Moment,
     /// The names and addresses to connect to it by.
     pub names: Vec<String>,

@@ -38,8 +38,8 @@ struct Waiver {
 pub(super) enum Waived {
     /// There is none for it.
     No,
-    /// It is accepted until this day.
-    Until(String),
+    /// It is accepted until this day, for this reason.
+    Until(String, String),
     /// It was accepted until this day, for this reason.
     Passed(String, String),
 }
@@ -96,7 +96,9 @@ impl Policy {
         let mine = self.waivers.iter().filter(|waiver| waiver.rule == rule && Some(waiver.sha256.as_str()) == sha256);
         match mine.max_by_key(|waiver| waiver.until) {
             None => Waived::No,
-            Some(waiver) if now.date() <= waiver.until => Waived::Until(waiver.until.to_string()),
+            Some(waiver) if now.date() <= waiver.until => {
+                Waived::Until(waiver.until.to_string(), waiver.reason.clone())
+            }
             Some(waiver) => Waived::Passed(waiver.until.to_string(), waiver.reason.clone()),
         }
     }
@@ -242,7 +244,7 @@ mod tests {
         let policy = Policy::new(&config).unwrap();
         let next_day = Date::from_calendar_date(2027, Month::March, 2).unwrap().midnight().assume_utc();
         let waived = |now| policy.waived(RuleId::KeyRsaSmall, Some(&print), now);
-        assert_eq!(waived(next_day - Duration::SECOND), Waived::Until("2027-03-01".into()));
+        assert_eq!(waived(next_day - Duration::SECOND), Waived::Until("2027-03-01".into(), "r".into()));
         assert_eq!(waived(next_day), Waived::Passed("2027-03-01".into(), "r".into()));
         assert_eq!(policy.waived(RuleId::SigMd5, Some(&print), next_day), Waived::No);
         assert_eq!(policy.waived(RuleId::KeyRsaSmall, None, next_day), Waived::No);

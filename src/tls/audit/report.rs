@@ -1,57 +1,83 @@
-//! Shows reports: the JSON object that every view shares, and a table for people.
+//! Shows reports: the JSON object that every view shares, a table for people, and what a run of many adds up to.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
 
-use super::finding::{ChainReport, Finding, Verdict};
+use super::finding::{ChainReport, Finding};
 use super::rules::Level;
 use crate::identity::Class;
 
 /// The JSON object of `portcullis audit --format json` and of the admin port's `/audit`.
-#[derive(Debug, Serialize)]
-pub struct Report<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Report<C> {
     /// The profile that weighed the findings; `None` where the chains have profiles of their own.
+    #[schemars(with = "Option<String>")]
     pub profile: Option<Class>,
     /// Every chain.
-    pub chains: Vec<&'a ChainReport>,
+    pub chains: C,
 }
 
-impl Report<'_> {
-    /// The worst verdict of any chain.
-    #[must_use]
-    pub fn worst(&self) -> Verdict {
-        self.chains.iter().map(|chain| chain.verdict).max().unwrap_or_default()
+/// Items that are made while they are written, so that a long run holds few of them. Written once: a second time it
+/// is empty.
+pub struct Stream<I>(Cell<Option<I>>);
+
+impl<I: Iterator> Stream<I> {
+    /// Of these items.
+    pub fn new(items: I) -> Self {
+        Self(Cell::new(Some(items)))
+    }
+}
+
+impl<I: Iterator<Item: Serialize>> Serialize for Stream<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.take().into_iter().flatten())
+    }
+}
+
+/// What the chains of a run add up to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    chains: usize,
+    /// How many chains have each verdict, by [`Level`].
+    verdicts: [usize; 4],
+}
+
+impl Tally {
+    /// Counts a chain.
+    pub fn add(&mut self, chain: &ChainReport) {
+        self.chains += 1;
+        if let Some(level) = chain.verdict.0 {
+            self.verdicts[level as usize] += 1;
+        }
     }
 
     /// Whether any finding that counts is at `fail_on` or above.
     #[must_use]
     pub fn fails(&self, fail_on: Level) -> bool {
-        self.worst() >= Verdict(Some(fail_on))
+        self.verdicts[fail_on as usize..].iter().any(|count| *count > 0)
     }
 
-    /// The report as a table for people; findings of `info` are left out unless `details` are asked for.
+    /// The last line of a table.
     #[must_use]
-    pub fn table(&self, colour: bool, details: bool) -> String {
-        let mut text = String::new();
-        for chain in &self.chains {
-            table_of(&mut text, chain, colour, details);
-        }
-        let count = |level| self.chains.iter().filter(|chain| chain.verdict == Verdict(Some(level))).count();
+    pub fn line(&self) -> String {
         let bad: Vec<String> = [Level::Deny, Level::Error, Level::Warn]
             .into_iter()
-            .map(|level| (level, count(level)))
+            .map(|level| (level, self.verdicts[level as usize]))
             .filter(|(_, count)| *count > 0)
             .map(|(level, count)| format!("{count} {level}"))
             .collect();
         let tail = if bad.is_empty() { "all fit".to_owned() } else { bad.join(", ") };
-        let plural = if self.chains.len() == 1 { "chain" } else { "chains" };
-        let _ = writeln!(text, "{} {plural}: {tail}", self.chains.len());
-        text
+        format!("{} {}: {tail}", self.chains, if self.chains == 1 { "chain" } else { "chains" })
     }
 }
 
-fn table_of(text: &mut String, chain: &ChainReport, colour: bool, details: bool) {
+/// A chain as a table for people; findings of `info` are left out unless `details` are asked for.
+#[must_use]
+pub fn table(chain: &ChainReport, colour: bool, details: bool) -> String {
+    let mut text = String::new();
     let endpoint = chain.endpoint.as_ref().map(|name| format!("endpoint \"{name}\": ")).unwrap_or_default();
     let verdict = painted(chain.verdict.as_str(), chain.verdict.0, colour);
     let _ = writeln!(text, "{endpoint}{}  {verdict}", chain.file);
@@ -63,9 +89,9 @@ fn table_of(text: &mut String, chain: &ChainReport, colour: bool, details: bool)
         let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
     }
     for finding in chain.findings.iter().filter(|finding| details || finding.level > Level::Info) {
-        line_of(text, finding, colour);
+        line_of(&mut text, finding, colour);
     }
-    text.push('\n');
+    text
 }
 
 /// A certificate's cells: position, subject, key, signature, last day.
@@ -109,25 +135,51 @@ fn painted(text: &str, level: Option<Level>, colour: bool) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{Level, Report};
+    use super::{Level, Report, Stream, Tally, table};
+    use crate::tls::audit::finding::Verdict;
     use crate::tls::audit::tests::endpoint;
 
     #[test]
     fn the_table_names_each_chain_its_verdict_and_what_was_found() {
         let audited = endpoint(&["md5", "localhost"], &[]);
-        let report = Report { profile: None, chains: audited.iter().map(|one| &one.report).collect() };
-        let text = report.table(false, false);
-        assert!(text.contains("md5.pem  deny\n") && text.contains("localhost.pem  info\n"), "{text}");
+        let [md5, fit] = [&audited[0].report, &audited[1].report];
+        let text = table(md5, false, false);
+        assert!(text.contains("md5.pem  deny\n") && !text.contains("validity-too-long"), "{text}");
         assert!(text.contains("deny   sig-md5               certificate 1: signed with MD5"), "{text}");
-        assert!(text.ends_with("2 chains: 1 deny\n") && !text.contains("validity-too-long"), "{text}");
-        assert!(report.table(true, true).contains("\u{1b}[31mdeny\u{1b}[0m"));
+        assert!(table(fit, false, false).contains("localhost.pem  info\n"));
+        assert!(table(md5, true, true).contains("\u{1b}[31mdeny\u{1b}[0m"));
     }
 
     #[test]
-    fn failing_is_a_matter_of_the_level_that_was_asked_for() {
-        let audited = endpoint(&["incomplete"], &[]);
-        let report = Report { profile: None, chains: audited.iter().map(|one| &one.report).collect() };
-        assert!(report.fails(Level::Warn) && !report.fails(Level::Error));
+    fn a_run_adds_up_to_a_line_and_to_a_status_by_the_level_that_was_asked_for() {
+        let mut tally = Tally::default();
+        assert_eq!((tally.line().as_str(), tally.fails(Level::Info)), ("0 chains: all fit", false));
+        for chain in endpoint(&["incomplete", "localhost"], &[]) {
+            tally.add(&chain.report);
+        }
+        assert_eq!(tally.line(), "2 chains: 1 warn");
+        assert!(tally.fails(Level::Warn) && !tally.fails(Level::Error));
+    }
+
+    #[test]
+    fn levels_are_counted_at_their_own_places() {
+        for level in [Level::Info, Level::Warn, Level::Error, Level::Deny] {
+            let mut chain = endpoint(&["localhost"], &[]).remove(0).report;
+            chain.verdict = Verdict(Some(level));
+            let mut tally = Tally::default();
+            tally.add(&chain);
+            assert_eq!(tally.fails(Level::Error), level >= Level::Error, "{level}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_as_it_is_made_reads_as_what_was_made_before() {
+        let audited = endpoint(&["md5", "localhost"], &[]);
+        let chains: Vec<_> = audited.iter().map(|one| &one.report).collect();
+        let streamed = Report { profile: None, chains: Stream::new(chains.iter()) };
+        let streamed = serde_json::to_string(&streamed).unwrap();
+        assert_eq!(streamed, serde_json::to_string(&Report { profile: None, chains }).unwrap());
     }
 }

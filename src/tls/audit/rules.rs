@@ -6,10 +6,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How a finding weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Reported where details are asked for.
@@ -82,6 +83,19 @@ macro_rules! rules {
     };
     (@ unservable) => { true };
     (@) => { false };
+}
+
+impl Rule {
+    /// Where the first of its sources can be read.
+    #[must_use]
+    pub fn help_uri(&self) -> String {
+        let after = |word: &str| self.source.split_once(word).map(|(_, rest)| rest);
+        let rfc = after("RFC ").map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+        match rfc {
+            Some(number) if !self.source.starts_with("BR") => format!("https://www.rfc-editor.org/rfc/rfc{number}"),
+            _ => "https://cabforum.org/working-groups/server/baseline-requirements/requirements/".to_owned(),
+        }
+    }
 }
 
 impl RuleId {

@@ -477,7 +477,9 @@ fn the_private_key_does_not_show_in_debug_output() {
 
 #[test]
 fn a_folder_is_audited_by_its_chains_and_a_key_goes_to_the_chain_that_it_belongs_to() {
-    let found = crate::tls::collect::collect(&[certs("")], Some(&certs("www.key")));
+    let mut places = crate::tls::collect::list(&[certs("")]);
+    crate::tls::collect::give_key(&mut places, &certs("www.key"));
+    let found: Vec<Material> = places.iter().filter_map(crate::tls::collect::Place::read).collect();
     let names: Vec<String> = found.iter().map(|m| m.file.file_name().unwrap().to_string_lossy().into_owned()).collect();
     assert!(names.is_sorted());
     for (name, listed) in [("www.pem", true), ("localhost.der", true), ("old-label.pem", true), ("www.key", false)] {

@@ -73,6 +73,42 @@ fn the_json_has_the_shape_that_scripts_rely_on() {
 }
 
 #[test]
+fn sarif_places_each_finding_at_its_certificates_line_and_suppresses_what_is_waived() {
+    let print =
+        |file: &str| json(&[&cert(file)]).1["chains"][0]["certificates"][0]["sha256"].as_str().unwrap().to_owned();
+    let waiver = format!(
+        "[[audit.waivers]]\nrule = \"sig-sha1\"\ncertificate = \"sha256:{}\"\nuntil = \"2999-01-01\"\nreason = \"soon\"\n",
+        print("sha1.pem")
+    );
+    let ends = [endpoint("front", &["sha1"], ""), endpoint("back", &["md5-intermediate", "localhost"], "")];
+    let (status, out, err) = on(&format!("{}{}{waiver}", show(), ends.concat()), &["audit", "--format", "sarif"]);
+    assert_eq!((status, err.as_str()), (Some(1), ""));
+    let log: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let of = |rule: &str| results.iter().find(|result| result["ruleId"] == rule).unwrap();
+    assert_eq!(of("sig-sha1")["suppressions"][0]["justification"], "waived until 2999-01-01: soon");
+    let place = &of("sig-md5")["locations"][0]["physicalLocation"];
+    assert!(place["region"]["startLine"].as_u64().unwrap() > 1, "the second certificate of its file: {place}");
+    assert!(place["artifactLocation"]["uri"].as_str().unwrap().starts_with("file:///"), "{place}");
+    assert_eq!(of("sig-md5")["properties"]["endpoint"], "back");
+}
+
+#[test]
+fn the_files_of_a_large_folder_are_reported_in_the_order_of_their_names() {
+    let folder = Folder::new();
+    let chain = std::fs::read(cert("localhost.pem")).unwrap();
+    for number in 0..600 {
+        folder.write(&format!("{number:03}.pem"), &chain);
+    }
+    let (status, report) = json(&[folder.path().to_str().unwrap(), "--profile", "internal"]);
+    assert_eq!(status, Some(0));
+    let files: Vec<_> =
+        report["chains"].as_array().unwrap().iter().map(|chain| chain["file"].as_str().unwrap()).collect();
+    assert!(files.len() == 600 && files.is_sorted());
+}
+
+#[test]
 fn the_table_names_each_certificate_each_finding_and_its_remedy() {
     let (_, table) = audit(&[&cert("md5-intermediate.pem")]);
     for part in [
