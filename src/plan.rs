@@ -6,8 +6,12 @@
 
 mod basis;
 mod certificates;
+mod chains;
 mod endpoints;
+mod files;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,7 +35,7 @@ use crate::sampler::Sampler;
 use crate::tls::audit::decide::Fallback;
 use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
-use crate::tls::audit::{Audited, AuditedChain};
+use crate::tls::audit::{Audited, AuditedChain, Span};
 use crate::tls::client_auth::Crl;
 use crate::tls::server_config::Offer;
 use crate::units;
@@ -55,6 +59,8 @@ pub struct Plan {
     pub endpoints: Vec<Arc<EndpointPlan>>,
     /// Every upstream, by name.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Every handler, by name, for endpoints that are mended while the gateway runs.
+    pub(crate) handlers: BTreeMap<String, Named>,
 }
 
 /// The admin port's settings.
@@ -67,6 +73,7 @@ pub struct AdminPlan {
 }
 
 /// One endpoint, ready to be opened, or refused with its reasons.
+#[derive(Clone)]
 pub struct EndpointPlan {
     /// Its identity.
     pub endpoint: Arc<Endpoint>,
@@ -77,7 +84,7 @@ pub struct EndpointPlan {
     /// Whose connections it takes.
     pub access: Access,
     /// Which of many like events are logged.
-    pub noise: Sampler,
+    pub noise: Arc<Sampler>,
     /// How many connections it holds at most.
     pub max_connections: usize,
     /// Whether readiness needs it.
@@ -95,6 +102,7 @@ pub struct EndpointPlan {
 }
 
 /// What TLS needs at a handshake.
+#[derive(Clone)]
 pub struct TlsTerms {
     /// Makes connections by the endpoint's server configuration.
     pub acceptor: TlsAcceptor,
@@ -105,7 +113,7 @@ pub struct TlsTerms {
 }
 
 /// What the audit found of an endpoint's chains.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Certificates {
     /// Every listed chain with its findings, in the order listed.
     pub audited: Vec<Audited>,
@@ -115,12 +123,18 @@ pub struct Certificates {
     pub fallbacks: Vec<Fallback>,
     /// The revocation lists that clients' certificates are checked against.
     pub crls: Vec<Crl>,
+    /// Why files that have changed are not taken, and what was read before is served on; a sentence each.
+    pub held: Vec<String>,
+    /// For how long all of this holds, as far as the clock is concerned.
+    pub span: Span,
+    /// Which files each of `audited` was read from.
+    pub(crate) sources: Vec<chains::Source>,
 }
 
 impl Certificates {
     /// What the audit says of each listed chain, in the order listed.
     pub fn reports(&self) -> impl Iterator<Item = &ChainReport> {
-        self.audited.iter().map(|audited| &audited.report)
+        self.audited.iter().map(|audited| &*audited.report)
     }
 
     /// Whether a chain is among those that are served.
@@ -131,11 +145,12 @@ impl Certificates {
 }
 
 /// Whether an endpoint can serve.
+#[derive(Clone)]
 pub enum EndpointState {
     /// It can.
     Ready {
         /// What serves its connections.
-        instance: Started,
+        instance: Arc<Started>,
     },
     /// It cannot: none of its chains is fit. Each reason is a sentence that names file, rule and remedy.
     Refused(Vec<String>),
@@ -157,6 +172,28 @@ pub struct Inputs<'a> {
     pub now: SystemTime,
     /// The plan that runs, on a reload: what did not change is taken over from it, whole, and so are all counters.
     pub previous: Option<&'a Plan>,
+    /// Which of it may be different.
+    pub aim: Aim,
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// To run what was written.
+    Load,
+    /// To run the words of the running plan on, with its files and the clock read anew. Upstreams and handlers are the
+    /// running ones, and what became unfit on disk is held back: what was read before is served on.
+    Renew {
+        /// Whether files had their time to settle: a chain that only got worse is taken then.
+        settled: bool,
+    },
+}
+
+impl Inputs<'_> {
+    /// The running plan, where its words are to run on.
+    fn renewed(&self) -> Option<&Plan> {
+        self.previous.filter(|_| self.aim != Aim::Load)
+    }
 }
 
 impl Plan {
@@ -173,8 +210,17 @@ impl Plan {
             problems.take(&["gateway", "drain_timeout"], units::duration(&config.gateway.drain_timeout));
         let admin = admin(inputs, &mut problems);
         let policy = policy(config, &mut problems);
-        let upstreams = upstreams::plan(inputs, &mut problems);
-        let handlers = handlers(inputs, &upstreams, &mut problems);
+        let (upstreams, handlers) = match inputs.renewed() {
+            Some(running) => {
+                let handlers = running.handlers.iter().map(|(name, named)| (name.clone(), Some(named.clone())));
+                (running.upstreams.clone(), handlers.collect())
+            }
+            None => {
+                let upstreams = upstreams::plan(inputs, &mut problems);
+                let handlers = handlers(inputs, &upstreams, &mut problems);
+                (upstreams, handlers)
+            }
+        };
         let endpoints = endpoints::plan(inputs, &handlers, &upstreams, policy.as_ref(), &mut problems);
         if config.gateway.max_connections == 0 {
             problems.push(&["gateway", "max_connections"], "nothing could connect", Some("give 1 or more".into()));
@@ -198,7 +244,25 @@ impl Plan {
             admin,
             endpoints,
             upstreams,
+            handlers: handlers.into_iter().filter_map(|(name, named)| Some((name, named?))).collect(),
         })
+    }
+
+    /// Every file that it was made from, besides the configuration.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.endpoints.iter().flat_map(|endpoint| endpoint.basis.files())
+    }
+
+    /// For how long its verdicts hold, as far as the clock is concerned.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        let spans = self.endpoints.iter().map(|endpoint| endpoint.certificates.span);
+        spans.reduce(Span::and).unwrap_or_default()
+    }
+
+    /// Why files that have changed are not taken, each a sentence that names its endpoint.
+    pub fn held(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().flat_map(|endpoint| &endpoint.certificates.held).map(String::as_str)
     }
 
     /// An endpoint by its name.
@@ -214,6 +278,12 @@ impl Plan {
 }
 
 impl EndpointPlan {
+    /// Whether it can serve.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, EndpointState::Ready { .. })
+    }
+
     /// Why it is refused, each reason a sentence that names it; nothing where it can serve.
     #[must_use]
     pub fn refusals(&self) -> Vec<String> {

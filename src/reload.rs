@@ -25,7 +25,7 @@ use crate::access_log::AccessLog;
 use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::config::{Config, OnRefused, Problems, Source};
 use crate::handler::Handler;
-use crate::plan::{EndpointState, Inputs, Plan};
+use crate::plan::{Aim, EndpointState, Inputs, Plan};
 use crate::worker::Order;
 
 /// How many reloads may wait while one runs. One is enough: it will read files that are newer than any wish before it.
@@ -58,6 +58,7 @@ impl Recipe {
             access_log,
             now: SystemTime::now(),
             previous,
+            aim: Aim::Load,
         })
     }
 }

@@ -16,7 +16,6 @@ use crate::handler::{Connection, Context, Instance, Serving, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::metrics::EndpointMetrics;
 use crate::plan::{AdminPlan, Basis, Certificates, EndpointPlan, EndpointState, Plan};
-use crate::sampler::Sampler;
 use crate::tls::audit::decide::{Decision, decide};
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{Subject, audit_all};
@@ -55,6 +54,7 @@ pub(crate) fn snapshot() -> Snapshot {
         admin: Some(AdminPlan { listen: ([127, 0, 0, 1], 0).into(), token: None }),
         endpoints: [internal, internet, spare].map(Arc::new).into(),
         upstreams: vec![Arc::new(upstream())],
+        handlers: BTreeMap::new(),
     };
     Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new() }
 }
@@ -89,13 +89,13 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
             access_log: AccessLog::off(),
         }),
         access: Access::default(),
-        noise: Sampler::default(),
+        noise: Arc::default(),
         tls: None,
         certificates: Certificates::default(),
         max_connections: 100,
         required: true,
         handler: ("site".into(), "respond"),
-        state: EndpointState::Ready { instance: Started::new(Arc::new(Nothing)) },
+        state: EndpointState::Ready { instance: Arc::new(Started::new(Arc::new(Nothing))) },
         basis: Basis::default(),
     }
 }
@@ -132,9 +132,9 @@ fn certificates(endpoint: &Endpoint) -> Certificates {
         panic!("the fit chain covers the names")
     };
     // Nothing stops an authority from signing such a subject.
-    audited[0].report.certificates[0].subject = "CN=<site>".into();
+    Arc::get_mut(&mut audited[0].report).unwrap().certificates[0].subject = "CN=<site>".into();
     let crls = vec![Crl { file: "certs/clients.crl".into(), next_update: Some(OffsetDateTime::UNIX_EPOCH) }];
-    Certificates { audited, candidates, fallbacks, crls }
+    Certificates { audited, candidates, fallbacks, crls, ..Certificates::default() }
 }
 
 /// A chain and key of `certs/`, under another name.

@@ -80,7 +80,7 @@ pub(crate) fn certificates(asked: &Asked<'_>) -> Answer {
 
 pub(crate) fn audit(asked: &Asked<'_>) -> Answer {
     // Each endpoint's class is the profile of its chains, so there is none of the whole.
-    let report = Report { profile: None, chains: chains(asked.running).map(|(_, chain)| &chain.report).collect() };
+    let report = Report { profile: None, chains: chains(asked.running).map(|(_, chain)| &*chain.report).collect() };
     Answer::json(StatusCode::OK, &AuditView { report, fallbacks: fallbacks(asked.running) })
 }
 
@@ -152,7 +152,7 @@ fn served(plan: &EndpointPlan) -> Vec<&str> {
 }
 
 fn certificate(plan: &EndpointPlan, chain: &Audited, now: OffsetDateTime) -> Value {
-    let ChainReport { file, key, verdict, findings, .. } = &chain.report;
+    let ChainReport { file, key, verdict, findings, .. } = &*chain.report;
     let mut body = json!({
         "endpoint": plan.endpoint.name,
         "file": file,

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::args::{AuditArgs, FailOn, Format};
@@ -39,7 +40,7 @@ pub(super) fn run(args: &AuditArgs, out: &mut dyn Write, terminal: &mut Terminal
     let progress = Progress::new(places.len());
     let subject = subject(args);
     let of_files = in_order(&places, |place| {
-        let report = place.read().map(|material| audit(&material, &subject, &policy).report);
+        let report = place.read().map(|material| Arc::unwrap_or_clone(audit(&material, &subject, &policy).report));
         progress.tick();
         report
     });

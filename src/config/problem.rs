@@ -77,6 +77,11 @@ impl Problems {
         self.0.push(Found { path, message: message.into(), remedy });
     }
 
+    /// Adds all of another list.
+    pub fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
     /// The value, or a problem at `path` that says why there is none.
     pub fn take<T>(&mut self, path: &[&str], result: Result<T, String>) -> Option<T> {
         result.map_err(|why| self.push(path, why, None)).ok()

@@ -1,16 +1,14 @@
 //! What an endpoint was made from: the words, the files and what the audit said of them.
 //!
-//! `endpoints` compares it with that of the running plan's endpoint of the same name. Where they are equal, the running one
-//! is taken over whole, so that its sessions can still be resumed and "unchanged" is literal.
+//! `endpoints` compares it with that of the running plan's endpoint of the same name. What is equal is taken over from the
+//! running one, so that its sessions can still be resumed and "unchanged" is literal.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::json;
 
+use super::files::{self, Contents, Digest};
 use super::{Certificates, Inputs};
 use crate::config::{EndpointConfig, HandlerConfig};
 use crate::upstream::Upstream;
@@ -22,8 +20,10 @@ pub struct Basis {
     words: String,
     /// The upstreams that the handler names, as resolved.
     upstreams: Vec<String>,
-    /// A digest of every file that is named; `None` for what cannot be read.
-    files: Vec<Option<Vec<u8>>>,
+    /// Its chain and key files.
+    chains: Contents,
+    /// Every other file that is named.
+    others: Contents,
     /// What the audit found and chose: the clock changes it too.
     verdict: Vec<String>,
 }
@@ -31,14 +31,26 @@ pub struct Basis {
 impl Basis {
     /// Takes note of words and files. Call it before the files are read for use: a file that changes in between then
     /// looks different at the next reload, and not the same for ever.
-    pub(super) fn new(inputs: &Inputs<'_>, config: &EndpointConfig, upstreams: &[Arc<Upstream>]) -> Self {
+    pub(super) fn new(inputs: &Inputs<'_>, name: &str, config: &EndpointConfig, upstreams: &[Arc<Upstream>]) -> Self {
         let handler = inputs.config.handlers.get(&config.handler);
         let named = handler.map(named_upstreams).unwrap_or_default();
         let used = upstreams.iter().filter(|upstream| named.contains(&&*upstream.name));
+        let before = inputs.previous.and_then(|plan| plan.endpoint(name)).map(|running| &running.basis);
         Self {
             words: json!([config, handler, inputs.config.audit]).to_string(),
             upstreams: used.map(|upstream| upstream.description()).collect(),
-            files: files(config).map(|file| digest(&inputs.directory.join(file)).ok()).collect(),
+            chains: files::look(
+                files::of_chains(config),
+                inputs.directory,
+                before.map(|before| &before.chains),
+                inputs.now,
+            ),
+            others: files::look(
+                files::others(config),
+                inputs.directory,
+                before.map(|before| &before.others),
+                inputs.now,
+            ),
             verdict: Vec::new(),
         }
     }
@@ -53,6 +65,31 @@ impl Basis {
         }
         self.verdict.extend(certificates.candidates.iter().map(|chain| format!("serve {}", chain.file().display())));
     }
+
+    /// Whether the same was written for both.
+    pub(super) fn has_words_of(&self, other: &Self) -> bool {
+        self.words == other.words && self.upstreams == other.upstreams
+    }
+
+    /// Whether both were made from the same files, besides chains and keys.
+    pub(super) fn has_others_of(&self, other: &Self) -> bool {
+        self.others == other.others
+    }
+
+    /// Whether both were made from the same words and files.
+    pub(super) fn has_inputs_of(&self, other: &Self) -> bool {
+        self.has_words_of(other) && self.has_others_of(other) && self.chains == other.chains
+    }
+
+    /// What a chain or key file held; `None` where it could not be read.
+    pub(super) fn digest(&self, path: &Path) -> Option<Digest> {
+        files::digest_of(&self.chains, path)
+    }
+
+    /// Every file.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.chains.keys().chain(self.others.keys()).map(|path| path.as_path())
+    }
 }
 
 /// The upstreams that a handler's table names.
@@ -64,30 +101,5 @@ fn named_upstreams(config: &HandlerConfig) -> Vec<&str> {
         }
         HandlerConfig::TcpProxy(config) => vec![&config.upstream],
         HandlerConfig::Respond(_) | HandlerConfig::Echo(_) => Vec::new(),
-    }
-}
-
-/// Every file that an endpoint's table names.
-fn files(config: &EndpointConfig) -> impl Iterator<Item = &Path> {
-    let pairs = config.tls.iter().flat_map(|tls| &tls.certificates);
-    let trust = config.tls.iter().filter_map(|tls| tls.client_auth.as_ref());
-    let trust = trust.flat_map(|auth| std::iter::once(&auth.ca).chain(&auth.crl));
-    pairs.flat_map(|pair| [&pair.chain, &pair.key]).chain(trust).map(|path| path.as_path())
-}
-
-/// The SHA-256 digest of a regular file; a pipe could make us wait for ever.
-fn digest(path: &Path) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let mut file = File::open(path)?;
-    let mut context = Context::new(&SHA256);
-    let mut buffer = [0; 8192];
-    // Bounded by the file, whose pieces are forgotten one by one.
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(context.finish().as_ref().to_vec()),
-            n => context.update(&buffer[..n]),
-        }
     }
 }

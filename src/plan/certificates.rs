@@ -1,23 +1,22 @@
-//! An endpoint's TLS: its chains read, audited and decided upon, and a server configuration for what is fit.
+//! An endpoint's TLS: its chains decided upon, and a server configuration for what is fit.
 //!
-//! Called by `endpoints`. What is wrong with a chain or key file never stops start-up: it is a finding, and at worst the
+//! Called by `endpoints`; `chains` reads and audits. What is wrong with a chain or key file never stops start-up: it is a finding, and at worst the
 //! endpoint is refused. What is wrong with the settings does.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use rcgen::{CertificateParams, KeyPair};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Certificates, Inputs, TlsTerms};
+use super::chains::{Chains, chains};
+use super::{Basis, Certificates, EndpointPlan, Inputs, TlsTerms};
 use crate::config::{Problems, TlsConfig};
 use crate::identity::Endpoint;
 use crate::metrics::EndpointMetrics;
 use crate::tls::audit::decide::{Decision, decide};
 use crate::tls::audit::policy::Policy;
-use crate::tls::audit::{self, audit_all};
-use crate::tls::chain::{self, Material};
+use crate::tls::audit::{Audited, AuditedChain, Span};
 use crate::tls::client_auth::{ClientAuth, Crl};
 use crate::tls::server_config::{Offer, Terms, server_config};
 
@@ -31,6 +30,10 @@ pub(super) struct Subject<'a> {
     /// What the handler speaks.
     pub(super) protocols: &'static [&'static str],
     pub(super) metrics: Arc<EndpointMetrics>,
+    /// What it is made from.
+    pub(super) basis: &'a Basis,
+    /// The running endpoint, where it was made from the same words.
+    pub(super) running: Option<&'a EndpointPlan>,
 }
 
 /// What became of it.
@@ -43,58 +46,40 @@ pub(super) enum Outcome {
 pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outcome> {
     let alpn = alpn(&subject, problems);
     let client_auth = client_auth(&subject, problems);
+    let Chains { audited, sources, held } = chains(&subject, problems)?;
     let crls: Vec<Crl> = client_auth.iter().flatten().flat_map(ClientAuth::crls).cloned().collect();
-    let materials = materials(&subject, problems)?;
+    let span = span(subject.inputs.now, &audited, &crls);
+    let found = Certificates { audited, sources, held, crls, span, ..Certificates::default() };
     let config = subject.config;
-    let judged = audit::Subject {
-        profile: subject.endpoint.class,
-        endpoint: Some(subject.endpoint.name.clone()),
-        server_names: &config.server_names,
-        listen_ips: &own_addresses(subject.listen),
-        now: subject.inputs.now,
+    let certificates = match decide(&found.audited, config.on_unfit, &config.server_names) {
+        Decision::Serve { candidates, fallbacks } => Certificates { candidates, fallbacks, ..found },
+        Decision::Refuse { reasons } => return Some(Outcome::Refuse(reasons, found)),
     };
-    let audited = audit_all(&materials, &judged, subject.policy);
-    let (candidates, fallbacks) = match decide(&audited, config.on_unfit, &config.server_names) {
-        Decision::Serve { candidates, fallbacks } => (candidates, fallbacks),
-        Decision::Refuse { reasons } => {
-            return Some(Outcome::Refuse(reasons, Certificates { audited, crls, ..Certificates::default() }));
-        }
-    };
+    if let Some(terms) = running_terms(&subject, &certificates) {
+        return Some(Outcome::Serve(Box::new(terms), certificates));
+    }
     let terms = Terms { min_version: config.min_version, alpn: alpn.clone(), client_auth: client_auth? };
     let path = ["endpoints", subject.endpoint.name.as_str(), "tls"];
-    let made = server_config(&candidates, terms, subject.metrics).map_err(|e| e.to_string());
+    let made = server_config(&certificates.candidates, terms, subject.metrics).map_err(|e| e.to_string());
     let acceptor = TlsAcceptor::from(Arc::new(problems.take(&path, made)?));
     let terms = TlsTerms { acceptor, offer: Offer::new(config.min_version), alpn };
-    Some(Outcome::Serve(Box::new(terms), Certificates { audited, candidates, fallbacks, crls }))
+    Some(Outcome::Serve(Box::new(terms), certificates))
 }
 
-fn materials(subject: &Subject<'_>, problems: &mut Problems) -> Option<Vec<Material>> {
-    let listed = &subject.config.certificates;
-    if listed.is_empty() {
-        if subject.inputs.development_certificate {
-            return Some(vec![development_certificate()?]);
-        }
-        let path = ["endpoints", subject.endpoint.name.as_str(), "tls", "certificates"];
-        problems.push(&path, "there is no certificate", Some("list a chain with its key".into()));
-        return None;
-    }
-    let read = |file: &Path| subject.inputs.directory.join(file);
-    Some(listed.iter().map(|pair| chain::read(&read(&pair.chain), Some(&read(&pair.key)))).collect())
+/// What the running endpoint serves with, where the next one would serve the same: its sessions can then be resumed.
+fn running_terms(subject: &Subject<'_>, next: &Certificates) -> Option<TlsTerms> {
+    let running = subject.running.filter(|running| running.basis.has_others_of(subject.basis))?;
+    let same = |(a, b): (&Arc<AuditedChain>, &Arc<AuditedChain>)| a.chain() == b.chain();
+    let (before, after) = (&running.certificates.candidates, &next.candidates);
+    let all_same = before.len() == after.len() && before.iter().zip(after).all(same);
+    running.tls.clone().filter(|_| all_same)
 }
 
-/// A certificate for `localhost`, made in memory and gone with the process. Only the demo asks for it.
-fn development_certificate() -> Option<Material> {
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    let mut params = CertificateParams::new(names).ok()?;
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Portcullis development certificate");
-    params.not_before = time::OffsetDateTime::now_utc() - time::Duration::hours(1);
-    params.not_after = params.not_before + time::Duration::days(90);
-    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-    let key = KeyPair::generate().ok()?;
-    let chain = params.self_signed(&key).ok()?.pem();
-    let file = Path::new("(development certificate, in memory)");
-    Some(Material::from_pem(file, chain.as_bytes(), Some((file, key.serialize_pem().as_bytes()))))
+/// For how long this is what the audit finds, and what clients' revocation lists allow.
+fn span(now: SystemTime, audited: &[Audited], crls: &[Crl]) -> Span {
+    let chains = audited.iter().map(|chain| chain.span).fold(Span::endless(now), Span::and);
+    let updates = crls.iter().filter_map(|crl| crl.next_update);
+    updates.fold(chains, |span, update| span.ending_at(update.into()))
 }
 
 /// What the configuration says, else what the handler speaks.
@@ -134,9 +119,4 @@ fn client_auth(subject: &Subject<'_>, problems: &mut Problems) -> Option<Option<
             None
         }
     }
-}
-
-/// The addresses that are this endpoint's alone, not every address of the machine.
-fn own_addresses(listen: &[SocketAddr]) -> Vec<IpAddr> {
-    listen.iter().map(|a| a.ip().to_canonical()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect()
 }

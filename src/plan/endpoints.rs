@@ -7,14 +7,15 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::certificates::{self, Outcome};
-use super::{Basis, Certificates, EndpointPlan, EndpointState, Inputs, Named};
+use super::{Aim, Basis, Certificates, EndpointPlan, EndpointState, Inputs, Named};
 use crate::access::Access;
 use crate::config::Problems;
 use crate::config::nearest;
 use crate::config::{ClassConfig, EndpointConfig, TimeoutsConfig};
-use crate::handler::{Context, Started, Timeouts};
+use crate::handler::{Context, Handler, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::sampler::Sampler;
+use crate::tls::audit::Span;
 use crate::tls::audit::policy::Policy;
 use crate::units;
 use crate::upstream::Upstream;
@@ -35,16 +36,43 @@ pub(super) fn plan(
     let mut endpoints = Vec::new();
     for (name, config) in configs {
         let listen = addresses.get(name.as_str()).cloned().unwrap_or_default();
-        let mut one = One { inputs, name, config, problems };
-        let basis = Basis::new(inputs, config, upstreams);
-        let Some(fresh) = one.plan(listen, handlers, policy, basis) else { continue };
+        let basis = Basis::new(inputs, name, config, upstreams);
         let running = inputs.previous.and_then(|plan| plan.endpoint(name));
-        endpoints.push(match running {
-            Some(running) if running.basis == fresh.basis => Arc::clone(running),
-            _ => Arc::new(fresh),
-        });
+        if let Some(running) = running.filter(|running| is_same(running, &basis, inputs)) {
+            endpoints.push(Arc::clone(running));
+            continue;
+        }
+        let mut faults = Problems::default();
+        let mut one = One { inputs, name, config, running, problems: &mut faults };
+        match (one.plan(listen, handlers, policy, basis), inputs.renewed().and(running)) {
+            (Some(fresh), Some(running)) if running.is_ready() && !fresh.is_ready() => {
+                let span = fresh.certificates.span;
+                endpoints.push(Arc::new(running.held_back(fresh.refusals(), span)));
+            }
+            (Some(fresh), _) if faults.is_empty() => endpoints.push(Arc::new(fresh)),
+            (_, Some(running)) => {
+                let span = Span::endless(inputs.now);
+                endpoints.push(Arc::new(running.held_back(vec![faults.to_string()], span)));
+            }
+            (_, None) => problems.append(faults),
+        }
     }
     endpoints
+}
+
+/// Whether planning an endpoint again would make the running one.
+fn is_same(running: &EndpointPlan, basis: &Basis, inputs: &Inputs<'_>) -> bool {
+    let certificates = &running.certificates;
+    // What is held back while the gateway runs is an error to whoever asks for a reload.
+    let held = inputs.aim == Aim::Load && !certificates.held.is_empty();
+    basis.has_inputs_of(&running.basis) && certificates.span.holds_at(inputs.now) && !held
+}
+
+impl EndpointPlan {
+    /// The endpoint as it runs, which goes on for these reasons until a file changes or the span is over.
+    fn held_back(&self, held: Vec<String>, span: Span) -> Self {
+        Self { certificates: Certificates { held, span, ..self.certificates.clone() }, ..self.clone() }
+    }
 }
 
 /// Reads every endpoint's addresses, and finds those that two of them claim.
@@ -88,6 +116,7 @@ struct One<'a, 'p> {
     inputs: &'a Inputs<'a>,
     name: &'a str,
     config: &'a EndpointConfig,
+    running: Option<&'a Arc<EndpointPlan>>,
     problems: &'p mut Problems,
 }
 
@@ -117,11 +146,11 @@ impl One<'_, '_> {
         }
         let handler = self.handler(handlers);
         let endpoint = Arc::new(Endpoint { name: name?, class, tls: self.config.tls.is_some() });
-        let running = self.inputs.previous.and_then(|plan| plan.endpoint(self.name));
-        let metrics = running.map(|running| Arc::clone(&running.context.metrics)).unwrap_or_default();
+        let metrics = self.running.map(|running| Arc::clone(&running.context.metrics)).unwrap_or_default();
         let context =
             Arc::new(Context { timeouts, metrics: Arc::clone(&metrics), access_log: self.inputs.access_log.clone() });
         let (handler, kind) = handler?;
+        let alike = self.running.filter(|running| running.basis.has_words_of(&basis));
         let (tls, certificates, refused) = match &self.config.tls {
             None => (None, Certificates::default(), None),
             Some(config) => {
@@ -133,6 +162,8 @@ impl One<'_, '_> {
                     policy: policy?,
                     protocols: handler.protocols(),
                     metrics,
+                    basis: &basis,
+                    running: alike.map(AsRef::as_ref),
                 };
                 match certificates::plan(subject, self.problems)? {
                     Outcome::Serve(terms, certificates) => (Some(*terms), certificates, None),
@@ -140,22 +171,19 @@ impl One<'_, '_> {
                 }
             }
         };
-        let instance = match handler.start(&endpoint, &self.config.settings) {
-            Ok(instance) => Started::new(instance),
-            Err(error) => {
-                let path: Vec<&str> = std::iter::once("settings").chain(error.setting.as_deref()).collect();
-                self.problem(&path, error.message, None);
-                return None;
-            }
-        };
         basis.note_verdict(&certificates);
-        let state = refused.map_or(EndpointState::Ready { instance }, EndpointState::Refused);
+        let state = match (refused, alike.map(|running| &running.state)) {
+            (Some(reasons), _) => EndpointState::Refused(reasons),
+            // Its handler need not know that a file is new.
+            (None, Some(EndpointState::Ready { instance })) => EndpointState::Ready { instance: Arc::clone(instance) },
+            (None, _) => EndpointState::Ready { instance: self.start(&handler, &endpoint)? },
+        };
         Some(EndpointPlan {
             endpoint,
             listen,
             context,
             access,
-            noise: Sampler::default(),
+            noise: Arc::new(Sampler::default()),
             max_connections: self.config.max_connections,
             required: self.config.required,
             handler: (self.config.handler.clone(), kind),
@@ -164,6 +192,17 @@ impl One<'_, '_> {
             state,
             basis,
         })
+    }
+
+    fn start(&mut self, handler: &Arc<dyn Handler>, endpoint: &Arc<Endpoint>) -> Option<Arc<Started>> {
+        match handler.start(endpoint, &self.config.settings) {
+            Ok(instance) => Some(Arc::new(Started::new(instance))),
+            Err(error) => {
+                let path: Vec<&str> = std::iter::once("settings").chain(error.setting.as_deref()).collect();
+                self.problem(&path, error.message, None);
+                None
+            }
+        }
     }
 
     fn problem(&mut self, rest: &[&str], message: String, remedy: Option<String>) {

@@ -30,7 +30,7 @@ impl Change {
             let name = name(endpoint);
             let list = match running.endpoint(&name) {
                 None => &mut change.added,
-                Some(before) if Arc::ptr_eq(before, endpoint) => &mut change.unchanged,
+                Some(before) if before.basis == endpoint.basis => &mut change.unchanged,
                 Some(_) => &mut change.changed,
             };
             list.push(name);

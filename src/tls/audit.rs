@@ -19,6 +19,7 @@ pub mod report;
 pub mod rules;
 pub mod sarif;
 mod signature;
+mod span;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -37,9 +38,12 @@ use time::{Duration, OffsetDateTime};
 use self::finding::{ChainReport, Finding, Verdict};
 use self::policy::{Policy, Waived};
 use self::rules::{Level, RuleId};
+use self::span::ENDING;
+pub use self::span::Span;
 use crate::identity::{Class, EndpointName};
 use crate::tls::certificate::Certificate;
 use crate::tls::chain::Material;
+use crate::tls::parallel::in_order;
 
 /// What a chain is judged for.
 #[derive(Clone, Debug)]
@@ -56,17 +60,19 @@ pub struct Subject<'a> {
     pub now: SystemTime,
 }
 
-/// A chain and what the audit says of it.
+/// A chain and what the audit says of it; cheap to clone, so that a reload can take it over.
 #[derive(Clone, Debug)]
 pub struct Audited {
     /// What was found.
-    pub report: ChainReport,
+    pub report: Arc<ChainReport>,
     /// The chain, if it may be served: it has its key, and nothing denies it.
     pub servable: Option<Arc<AuditedChain>>,
     /// The leaf's names as text; empty where no leaf could be read.
-    pub names: Vec<String>,
-    /// Whether a certificate of the path has ended or not yet begun, whatever the policy makes of it.
+    pub names: Arc<[String]>,
+    /// Whether a certificate of the path has ended, is about to, or has not yet begun, whatever the policy makes of it.
     pub out_of_time: bool,
+    /// The moments between which the audit would find the same again.
+    pub span: Span,
 }
 
 /// A chain that passed the audit, ready to be served.
@@ -168,15 +174,17 @@ impl AuditedChain {
 /// Audits one chain.
 #[must_use]
 pub fn audit(material: &Material, subject: &Subject<'_>, policy: &Policy) -> Audited {
-    let uncovered = uncovered(std::slice::from_ref(material), subject);
-    judge(material, subject, policy, &uncovered)
+    let loaded = Loaded::new(material);
+    let uncovered = uncovered(std::slice::from_ref(&loaded), subject);
+    judge(loaded, subject, policy, &uncovered)
 }
 
 /// Audits every chain of an endpoint. A name that the endpoint must serve need be covered by one of them only.
 #[must_use]
 pub fn audit_all(materials: &[Material], subject: &Subject<'_>, policy: &Policy) -> Vec<Audited> {
-    let uncovered = uncovered(materials, subject);
-    materials.iter().map(|material| judge(material, subject, policy, &uncovered)).collect()
+    let loaded: Vec<Loaded<'_>> = in_order(materials, Loaded::new).collect();
+    let uncovered = uncovered(&loaded, subject);
+    in_order(&loaded, |loaded| judge(loaded.clone(), subject, policy, &uncovered)).collect()
 }
 
 /// Whether the chain's private key is that of one of its certificates.
@@ -184,14 +192,32 @@ pub(super) fn key_belongs(material: &Material) -> bool {
     !key::load(material).matching.is_empty()
 }
 
-/// The names that no chain's leaf covers.
-fn uncovered<'a>(materials: &[Material], subject: &Subject<'a>) -> Vec<&'a str> {
-    let names: Vec<String> = materials.iter().filter_map(leaf_of).flat_map(|leaf| leaf.names()).collect();
-    subject.server_names.iter().map(String::as_str).filter(|name| !names::covers(&names, name)).collect()
+/// A chain with its private key ready for use, and its leaf found.
+#[derive(Clone)]
+struct Loaded<'a> {
+    material: &'a Material,
+    signing: key::Signing,
+    /// `None` where no certificate could be read.
+    leaf: Option<usize>,
 }
 
-fn leaf_of(material: &Material) -> Option<&Certificate> {
-    material.certificates.get(path::leaf(&material.certificates, &key::load(material).matching))
+impl<'a> Loaded<'a> {
+    fn new(material: &'a Material) -> Self {
+        let signing = key::load(material);
+        let some = !material.certificates.is_empty();
+        let leaf = some.then(|| path::leaf(&material.certificates, &signing.matching));
+        Self { material, signing, leaf }
+    }
+}
+
+/// The names that no chain's leaf covers.
+fn uncovered<'a>(loaded: &[Loaded<'_>], subject: &Subject<'a>) -> Vec<&'a str> {
+    if subject.server_names.is_empty() {
+        return Vec::new();
+    }
+    let leaves = loaded.iter().filter_map(|chain| chain.material.certificates.get(chain.leaf?));
+    let names: Vec<String> = leaves.flat_map(Certificate::names).collect();
+    subject.server_names.iter().map(String::as_str).filter(|name| !names::covers(&names, name)).collect()
 }
 
 /// One chain as the rules see it.
@@ -279,12 +305,11 @@ impl Found {
     }
 }
 
-fn judge(material: &Material, subject: &Subject<'_>, policy: &Policy, uncovered: &[&str]) -> Audited {
+fn judge(loaded: Loaded<'_>, subject: &Subject<'_>, policy: &Policy, uncovered: &[&str]) -> Audited {
     let now = OffsetDateTime::from(subject.now);
-    let signing = key::load(material);
+    let Loaded { material, signing, leaf } = loaded;
     let mut found = Found(material.faults.iter().map(Raw::from).collect());
-    let view = (!material.certificates.is_empty()).then(|| {
-        let leaf = path::leaf(&material.certificates, &signing.matching);
+    let view = leaf.map(|leaf| {
         let path = path::find(&material.certificates, leaf, now);
         View { material, certificates: &material.certificates, path, subject, uncovered, now, policy }
     });
@@ -308,9 +333,13 @@ fn judge(material: &Material, subject: &Subject<'_>, policy: &Policy, uncovered:
         leaf: view.as_ref().map(|view| view.leaf().position),
     };
     let servable = view.as_ref().and_then(|view| issuance::issue(view, signing.key, report.verdict));
-    let out_of_time = view.as_ref().is_some_and(|view| view.members().any(|certificate| !certificate.is_valid_at(now)));
-    let names = view.map(|view| view.leaf().names()).unwrap_or_default();
-    Audited { report, servable, names, out_of_time }
+    let out_of_time = view.as_ref().is_some_and(|view| {
+        let valid = |certificate: &Certificate| certificate.is_valid_at(now) && certificate.is_valid_at(now + ENDING);
+        !view.members().all(valid)
+    });
+    let names = view.map(|view| view.leaf().names()).unwrap_or_default().into();
+    let span = Span::of(&material.certificates, policy, now);
+    Audited { report: Arc::new(report), servable, names, out_of_time, span }
 }
 
 impl From<&crate::tls::chain::Fault> for Raw {

@@ -1,6 +1,6 @@
 //! Does one thing to many items on every core, in the items' order and in bounded memory.
 //!
-//! The command line's `audit` goes through thousands of files with it.
+//! The command line's `audit` goes through thousands of files with it, and `plan` through thousands of chains.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,12 +10,15 @@ use std::thread;
 const BLOCK: usize = 256;
 
 /// What `work` makes of each item, in the items' order. Results are made a block at a time, as they are asked for.
-pub fn in_order<T: Sync, R: Send + Sync>(items: &[T], work: impl Fn(&T) -> R + Sync) -> impl Iterator<Item = R> {
+pub fn in_order<'a, T: Sync, R: Send + Sync>(
+    items: &'a [T],
+    work: impl Fn(&'a T) -> R + Sync,
+) -> impl Iterator<Item = R> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     items.chunks(BLOCK).flat_map(move |block| one_block(block, cores, &work))
 }
 
-fn one_block<T: Sync, R: Send + Sync>(items: &[T], cores: usize, work: &(impl Fn(&T) -> R + Sync)) -> Vec<R> {
+fn one_block<'a, T: Sync, R: Send + Sync>(items: &'a [T], cores: usize, work: &(impl Fn(&'a T) -> R + Sync)) -> Vec<R> {
     let results: Vec<OnceLock<R>> = items.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
     let worker = || {

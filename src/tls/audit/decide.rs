@@ -2,6 +2,7 @@
 //!
 //! `plan` calls [`decide`] for each endpoint and obeys. [`super::explain`] tells the same story to people.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,12 +60,14 @@ impl fmt::Display for Fallback {
 ///
 /// A denied chain is replaced by the best fit chain that covers every name that the endpoint needs from it; where there
 /// is none the endpoint is refused, and so it is with `on_unfit = "refuse"` as soon as any chain is denied. A chain at
-/// `error` is replaced where a better one covers its names, and served where none does.
+/// `error`, or about to end, is replaced where a better one covers its names, and served where none does.
 #[must_use]
 pub fn decide(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String]) -> Decision {
     let ranked = ranked(audited);
-    let (mut fallbacks, mut reasons, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, chain) in audited.iter().enumerate() {
+    let (mut fallbacks, mut reasons, mut replaced) = (Vec::new(), Vec::new(), HashSet::new());
+    // A chain without a fault is never replaced; asking that of each first spares looking at all for each.
+    let faulty = audited.iter().enumerate().filter(|(_, chain)| may_be_replaced(chain));
+    for (index, chain) in faulty {
         let needed = needed(chain, server_names);
         let better = ranked.iter().copied().find(|other| {
             *other != index && audited[*other].servable.is_some() && can_replace(&audited[*other], chain, &needed)
@@ -74,7 +77,7 @@ pub fn decide(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String]) -
             (None, None) => reasons.extend(unreplaced(chain, &needed)),
             (Some(_), None) => {}
             (None | Some(_), Some(by)) => {
-                replaced.push(index);
+                replaced.insert(index);
                 fallbacks.push(fallback(chain, &audited[by], needed));
             }
         }
@@ -110,16 +113,21 @@ fn rank(chain: &Audited) -> (bool, bool, u8) {
 fn needed(chain: &Audited, server_names: &[String]) -> Vec<String> {
     match (chain.names.is_empty(), server_names.is_empty()) {
         (true, _) => server_names.to_vec(),
-        (false, true) => chain.names.clone(),
+        (false, true) => chain.names.to_vec(),
         (false, false) => server_names.iter().filter(|name| covers(&chain.names, name)).cloned().collect(),
     }
+}
+
+/// Whether anything speaks against a chain that another one might do better.
+fn may_be_replaced(chain: &Audited) -> bool {
+    chain.servable.is_none() || chain.out_of_time || is_bad(chain)
 }
 
 /// Whether `other` takes the place of `chain`: it covers the names, and is fit, where `chain` is not.
 fn can_replace(other: &Audited, chain: &Audited, needed: &[String]) -> bool {
     let worse = match &chain.servable {
         None => true,
-        Some(_) => rank(other) < rank(chain) && chain.report.verdict.0 == Some(Level::Error) && !is_bad(other),
+        Some(_) => rank(other) < rank(chain) && !is_bad(other) && !other.out_of_time,
     };
     worse && needed.iter().all(|name| covers(&other.names, name))
 }
@@ -134,7 +142,8 @@ fn worst(chain: &Audited) -> impl Iterator<Item = &Finding> {
     chain.report.findings.iter().filter(move |finding| finding.counts() && Some(finding.level) == verdict)
 }
 
-fn sentences(chain: &Audited) -> Vec<String> {
+/// Why a chain is no better than it is: each finding at its verdict, as a sentence.
+pub(crate) fn sentences(chain: &Audited) -> Vec<String> {
     let found: Vec<String> = worst(chain).map(ToString::to_string).collect();
     if chain.servable.is_none() && !chain.report.verdict.is_denied() {
         return vec![format!("{}: has no private key; name its key file", chain.report.file)];

@@ -79,7 +79,9 @@ fn fate(chain: &Audited, served: Option<&AuditedChain>, decision: &Decision, sni
     }
     match sni {
         Some(sni) if !covers(audited.names(), sni) => format!("Not served: it does not cover {sni}."),
-        _ if chain.out_of_time => "Not served: it is outside its validity, and a valid chain is preferred.".into(),
+        _ if chain.out_of_time => {
+            "Not served: it is outside its validity or about to be, and a valid chain is preferred.".into()
+        }
         _ => format!(
             "Served only to a client that cannot verify the chains above it; its key is {}.",
             audited.key_type()

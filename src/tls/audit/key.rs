@@ -14,6 +14,7 @@ use crate::tls::der;
 use crate::tls::key::{Curve, PublicKey};
 
 /// The private key, as far as it can be used.
+#[derive(Clone)]
 pub(super) struct Signing {
     /// What signs handshakes; `None` without a key file, or where the provider cannot use the key.
     pub(super) key: Option<Arc<dyn SigningKey>>,

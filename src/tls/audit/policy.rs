@@ -103,6 +103,11 @@ impl Policy {
         }
     }
 
+    /// The first moments at which waivers accept nothing any more.
+    pub(super) fn waivers_end(&self) -> impl Iterator<Item = OffsetDateTime> {
+        self.waivers.iter().filter_map(|waiver| Some(waiver.until.next_day()?.midnight().assume_utc()))
+    }
+
     /// From how long before its end a certificate of this lifetime is warned about.
     pub(super) fn expiry_warning(&self, lifetime: Duration) -> Duration {
         let third = Duration::seconds(lifetime.whole_seconds() / 3);

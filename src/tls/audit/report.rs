@@ -137,7 +137,7 @@ fn painted(text: &str, level: Option<Level>, colour: bool) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{Level, Report, Stream, Tally, table};
+    use super::{ChainReport, Level, Report, Stream, Tally, table};
     use crate::tls::audit::finding::Verdict;
     use crate::tls::audit::tests::endpoint;
 
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn levels_are_counted_at_their_own_places() {
         for level in [Level::Info, Level::Warn, Level::Error, Level::Deny] {
-            let mut chain = endpoint(&["localhost"], &[]).remove(0).report;
+            let mut chain = ChainReport::clone(&endpoint(&["localhost"], &[])[0].report);
             chain.verdict = Verdict(Some(level));
             let mut tally = Tally::default();
             tally.add(&chain);

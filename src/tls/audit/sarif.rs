@@ -167,13 +167,15 @@ fn uri(path: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::Value;
 
     use super::{Path, log, pascal, uri};
     use crate::tls::audit::tests::endpoint;
 
     fn written(chains: &[&str]) -> Value {
-        let chains = endpoint(chains, &[]).into_iter().map(|audited| audited.report);
+        let chains = endpoint(chains, &[]).into_iter().map(|audited| Arc::unwrap_or_clone(audited.report));
         serde_json::to_value(log(chains, Path::new("/srv"))).unwrap()
     }
 

@@ -358,7 +358,7 @@ fn a_server_name_that_no_chain_covers_is_a_mismatch_of_each() {
     assert_found(&both[0], &[]);
     assert_found(&both[1], &[]);
     assert_found(&audit(&local, &subject, &Policy::default()), &["san-mismatch@1 error"]);
-    let finding = audit(&www, &subject, &Policy::default()).report.findings.remove(0);
+    let finding = audit(&www, &subject, &Policy::default()).report.findings[0].clone();
     assert!(finding.seen.contains("does not cover localhost;"), "{finding}");
 }
 

@@ -25,6 +25,7 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
     }
 }
 
+/// What is seen is said without "in three days": a running gateway shows it for as long as the verdict holds.
 fn moment(view: &View<'_>, certificate: &Certificate, found: &mut Found) {
     let (begin, end, now) = (certificate.not_before, certificate.not_after, view.now);
     if end < begin {
@@ -36,22 +37,10 @@ fn moment(view: &View<'_>, certificate: &Certificate, found: &mut Found) {
     if certificate.is_valid_at(now) {
         let left = end - now;
         if left < view.expiry_warning(end - begin) {
-            let seen = format!("ends at {}, in {}", rfc3339(end), rough(left));
-            found.at(RuleId::ExpiringSoon, certificate, seen);
+            found.at(RuleId::ExpiringSoon, certificate, format!("ends at {}", rfc3339(end)));
         }
     } else if end < now {
-        let seen = format!("ended at {}, {} ago", rfc3339(end), rough(now - end));
-        found.at(RuleId::Expired, certificate, seen);
-    }
-}
-
-/// A duration in the largest unit that tells something.
-fn rough(duration: Duration) -> String {
-    let of = |count: i64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
-    match duration {
-        long if long.whole_days() > 1 => of(long.whole_days(), "day"),
-        medium if medium.whole_hours() > 1 => of(medium.whole_hours(), "hour"),
-        short => of(short.whole_minutes().max(0), "minute"),
+        found.at(RuleId::Expired, certificate, format!("ended at {}", rfc3339(end)));
     }
 }
 
