@@ -9,6 +9,7 @@ mod check;
 mod control;
 mod explain;
 mod generate;
+mod password;
 mod progress;
 mod report;
 mod run;

@@ -12,4 +12,5 @@ mod der;
 mod key;
 pub mod parallel;
 mod pem;
+mod pkcs12;
 pub mod server_config;

@@ -12,7 +12,8 @@ use crate::identity::Class;
 const AFTER_HELP: &str = "\
 Signals: SIGTERM and SIGINT let what is in flight end, then exit; a second one exits at once. SIGHUP reloads.
 
-Environment: PORTCULLIS_CONFIG names the configuration where --config does not; NO_COLOR turns colour off.
+Environment: PORTCULLIS_CONFIG names the configuration where --config does not; PORTCULLIS_PASSWORD is the
+password of PKCS#12 bundles that `audit` opens; NO_COLOR turns colour off.
 
 Exit status: 0 done, 1 refused or found wanting, 2 typed wrongly or (audit) could not read.";
 
@@ -109,6 +110,9 @@ pub(super) struct AuditArgs {
     /// The private key of the one PATH
     #[arg(long, value_name = "FILE", requires = "paths")]
     pub(super) key: Option<PathBuf>,
+    /// A file whose first line is the password of PKCS#12 bundles; PORTCULLIS_PASSWORD may hold it instead
+    #[arg(long, value_name = "FILE", requires = "paths")]
+    pub(super) password_file: Option<PathBuf>,
     /// A name that the chains must cover; may be given again
     #[arg(long = "name", value_name = "HOST")]
     pub(super) names: Vec<String>,

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::args::{AuditArgs, FailOn, Format};
 use super::check::plan;
+use super::password;
 use super::progress::Progress;
 use super::report::Terminal;
 use crate::config::AuditConfig;
@@ -37,10 +38,18 @@ pub(super) fn run(args: &AuditArgs, out: &mut dyn Write, terminal: &mut Terminal
     let policy = planned.map_or_else(AuditConfig::default, |(_, plan)| plan.config.audit);
     let Ok(policy) = Policy::new(&policy) else { return Ok(UNREADABLE.into()) };
     let places = places(args);
+    let password = match password::find(args.password_file.as_deref(), || places.iter().any(Place::needs_password)) {
+        Ok(password) => password,
+        Err(why) => {
+            terminal.fault(&why);
+            return Ok(UNREADABLE.into());
+        }
+    };
     let progress = Progress::new(places.len());
     let subject = subject(args);
     let of_files = in_order(&places, |place| {
-        let report = place.read().map(|material| Arc::unwrap_or_clone(audit(&material, &subject, &policy).report));
+        let material = place.read(password.as_deref());
+        let report = material.map(|material| Arc::unwrap_or_clone(audit(&material, &subject, &policy).report));
         progress.tick();
         report
     });

@@ -21,7 +21,7 @@ pub mod sarif;
 mod signature;
 mod span;
 #[cfg(test)]
-mod tests;
+pub(in crate::tls) mod tests;
 mod usage;
 mod validity;
 mod verify;

@@ -3,6 +3,7 @@
 //! Nothing is dropped silently and nothing ends early: a fault of a file is data, a [`Fault`] under the id of a rule,
 //! so that one run of the audit reports all of them. `plan`, `collect` and the demo call this; `audit` weighs it.
 
+pub(super) mod bundle;
 pub(super) mod foreign;
 
 use std::fs::{self, File};
@@ -10,7 +11,7 @@ use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pemfile::Item;
 
 use crate::tls::audit::rules::RuleId;
@@ -36,6 +37,8 @@ pub struct Material {
     pub begun: usize,
     /// The line that each of them begins on, from 1; empty where the file is not text.
     pub(super) lines: Vec<usize>,
+    /// Whether the certificates' order means something: in a bundle it does not.
+    pub(super) ordered: bool,
     /// What is wrong with the files themselves.
     pub faults: Vec<Fault>,
     /// Blocks in the chain file that are no certificates, each in words.
@@ -105,6 +108,7 @@ impl Material {
             certificates: Vec::new(),
             begun: 0,
             lines: Vec::new(),
+            ordered: true,
             faults: Vec::new(),
             strangers: Vec::new(),
             key: None,
@@ -149,21 +153,7 @@ impl Material {
             self.fault(RuleId::PemMalformed, Some(position), format!("{place} {hidden}"), None);
         }
         match block.item {
-            Ok(Some(Item::X509Certificate(der))) => {
-                let sha256 = fingerprint(&der);
-                match Certificate::read(der, position) {
-                    Ok(certificate) => self.certificates.push(certificate),
-                    Err(seen) if self.faults.len() < MOST_FAULTS => self.faults.push(Fault {
-                        rule: RuleId::CertUnparseable,
-                        file: self.file.clone(),
-                        position: Some(position),
-                        sha256: Some(sha256),
-                        seen: format!("{place} {seen}"),
-                        fix: None,
-                    }),
-                    Err(_) => {}
-                }
-            }
+            Ok(Some(Item::X509Certificate(der))) => self.add(der, position, &format!("{place} ")),
             Err(seen) => self.fault(RuleId::PemMalformed, Some(position), format!("{place} {seen}"), None),
             Ok(_) if block.label == "CERTIFICATE" => {
                 self.fault(RuleId::PemMalformed, Some(position), format!("{place} has no readable certificate"), None);
@@ -174,6 +164,23 @@ impl Material {
                 self.fault(RuleId::PemMalformed, Some(position), seen, fix);
             }
             Ok(_) => {}
+        }
+    }
+
+    /// Reads a certificate. `place`: what a fault's words begin with.
+    fn add(&mut self, der: CertificateDer<'static>, position: usize, place: &str) {
+        let sha256 = fingerprint(&der);
+        match Certificate::read(der, position) {
+            Ok(certificate) => self.certificates.push(certificate),
+            Err(seen) if self.faults.len() < MOST_FAULTS => self.faults.push(Fault {
+                rule: RuleId::CertUnparseable,
+                file: self.file.clone(),
+                position: Some(position),
+                sha256: Some(sha256),
+                seen: format!("{place}{seen}"),
+                fix: None,
+            }),
+            Err(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::tls::audit;
 use crate::tls::audit::rules::RuleId;
-use crate::tls::chain::{self, Material, foreign};
+use crate::tls::chain::{self, Material, bundle, foreign};
 use crate::tls::{parallel, pem};
 
 /// How deep folders are looked into.
@@ -67,13 +67,21 @@ impl Place {
         Self { path, kind, key: None }
     }
 
-    /// Reads the chain, if there is one to report.
+    /// Whether it was named and is a PKCS#12 bundle that needs a password.
     #[must_use]
-    pub fn read(&self) -> Option<Material> {
+    pub fn needs_password(&self) -> bool {
+        matches!(self.kind, Kind::Named) && bundle::is_bundle(&self.path) && !bundle::opens(&self.path, "")
+    }
+
+    /// Reads the chain, if there is one to report. `password`: for PKCS#12 bundles.
+    #[must_use]
+    pub fn read(&self, password: Option<&str>) -> Option<Material> {
         match &self.kind {
             Kind::Skipped(why) => Some(Material::unread(&self.path, RuleId::FileUnreadable, why.clone())),
             Kind::Met if !is_chain(&self.path) => None,
-            Kind::Met | Kind::Named => Some(chain::read(&self.path, self.key.as_deref())),
+            Kind::Met | Kind::Named => {
+                Some(bundle::read(&self.path, password).unwrap_or_else(|| chain::read(&self.path, self.key.as_deref())))
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
+use md5::{Digest as _, Md5};
 use num_bigint::BigUint;
 use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::AlgorithmIdentifier;
@@ -183,7 +185,25 @@ impl Hash {
         }
     }
 
-    fn by_oid(oid: &str) -> Self {
+    /// The digest; `None` for a hash that nothing here computes.
+    pub(super) fn digest(self, message: &[u8]) -> Option<Vec<u8>> {
+        let algorithm = match self {
+            Self::Md5 => return Some(Md5::digest(message).to_vec()),
+            Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            Self::Sha224 => &digest::SHA224,
+            Self::Sha256 => &digest::SHA256,
+            Self::Sha384 => &digest::SHA384,
+            Self::Sha512 => &digest::SHA512,
+            Self::Sha512_256 => &digest::SHA512_256,
+            Self::Sha3_256 => &digest::SHA3_256,
+            Self::Sha3_384 => &digest::SHA3_384,
+            Self::Sha3_512 => &digest::SHA3_512,
+            Self::Md2 | Self::Md4 | Self::Other => return None,
+        };
+        Some(digest::digest(algorithm, message).as_ref().to_vec())
+    }
+
+    pub(super) fn by_oid(oid: &str) -> Self {
         match oid {
             "1.2.840.113549.2.2" => Self::Md2,
             "1.2.840.113549.2.4" => Self::Md4,

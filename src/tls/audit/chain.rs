@@ -38,6 +38,9 @@ fn versions(view: &View<'_>, found: &mut Found) {
 }
 
 fn order(view: &View<'_>, found: &mut Found) {
+    if !view.material.ordered {
+        return;
+    }
     let leaf = view.leaf();
     if view.path.members[0] != 0 {
         let seen = format!("is the leaf, but is certificate {} of the file", leaf.position);

@@ -128,6 +128,21 @@ rules! {
         source "RFC 7468, section 2",
         why "PEM readers pass over such a block without a word, and an incomplete chain is served",
         fix "rebuild the file, each BEGIN and END on a line of its own";
+    Pkcs12Password = "pkcs12-password", Deny / Deny unservable,
+        checks "The PKCS#12 bundle does not open with the password that was given",
+        source "RFC 7292, section 5.1",
+        why "nothing in it can be read",
+        fix "give the right password, or have the bundle exported anew";
+    Pkcs12Unreadable = "pkcs12-unreadable", Deny / Deny unservable,
+        checks "The PKCS#12 bundle is malformed, or protected in a way that cannot be opened here",
+        source "RFC 7292, section 4",
+        why "nothing in it can be read",
+        fix "write it anew: openssl pkcs12 -in OLD -noenc -out PEM, then openssl pkcs12 -export -in PEM -out NEW";
+    Pkcs12Weak = "pkcs12-weak", Warn / Warn,
+        checks "The PKCS#12 bundle is protected with MD5, SHA-1 or an old cipher, with few iterations, or not at all",
+        source "RFC 7292, appendix B and C; RFC 9579",
+        why "whoever gets hold of the file gets the private key with little work",
+        fix "export it anew with AES-256 and a SHA-256 MAC, as OpenSSL 3 does unless it is told -legacy";
     CertUnparseable = "cert-unparseable", Deny / Deny unservable,
         checks "A certificate is not DER, has trailing bytes, is not of version 3, or has a broken or repeated extension",
         source "RFC 5280, section 4.1; RFC 8446, section 4.4.2.2",

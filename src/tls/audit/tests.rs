@@ -14,7 +14,7 @@ use crate::config::{AuditConfig, RuleLevel, WaiverConfig};
 use crate::identity::{Class, EndpointName};
 use crate::tls::chain::{self, Material};
 
-pub(super) fn certs(name: &str) -> PathBuf {
+pub(in crate::tls) fn certs(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("certs").join(name)
 }
 
@@ -131,6 +131,7 @@ fn every_rule_has_a_chain_that_triggers_it() {
     // These have tests of their own below.
     seen.extend(["key-unusable", "key-mismatch", "sig-alg-mismatch", "expiring-soon", "chain-too-large"]);
     seen.extend(["san-mismatch", "waiver-expired", "validity-too-long"]);
+    seen.extend(["pkcs12-password", "pkcs12-unreadable", "pkcs12-weak"]);
     let all: BTreeSet<&str> = RULES.iter().map(|rule| rule.id).collect();
     assert_eq!(seen, all);
 }
@@ -479,7 +480,7 @@ fn the_private_key_does_not_show_in_debug_output() {
 fn a_folder_is_audited_by_its_chains_and_a_key_goes_to_the_chain_that_it_belongs_to() {
     let mut places = crate::tls::collect::list(&[certs("")]);
     crate::tls::collect::give_key(&mut places, &certs("www.key"));
-    let found: Vec<Material> = places.iter().filter_map(crate::tls::collect::Place::read).collect();
+    let found: Vec<Material> = places.iter().filter_map(|place| place.read(None)).collect();
     let names: Vec<String> = found.iter().map(|m| m.file.file_name().unwrap().to_string_lossy().into_owned()).collect();
     assert!(names.is_sorted());
     for (name, listed) in [("www.pem", true), ("localhost.der", true), ("old-label.pem", true), ("www.key", false)] {

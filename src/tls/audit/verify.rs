@@ -5,7 +5,6 @@
 //! signature and reported for what it is. Nothing here decides whom to trust. `path` calls this.
 
 use aws_lc_rs::{digest, signature as ec};
-use md5::{Digest as _, Md5};
 use num_bigint::BigUint;
 use rustls::crypto::aws_lc_rs::default_provider;
 
@@ -81,7 +80,7 @@ fn rsa(n: &BigUint, e: &BigUint, signature: &[u8], check: impl Fn(&[u8]) -> Opti
 
 /// EMSA-PKCS1-v1_5 (RFC 8017, section 9.2); `None` where the hash cannot be computed.
 fn pkcs1(encoded: &[u8], hash: Hash, message: &[u8]) -> Option<bool> {
-    let digest = compute(hash, message)?;
+    let digest = hash.digest(message)?;
     let oid: &[u8] = match hash {
         Hash::Md5 => &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05],
         Hash::Sha1 => &[0x2b, 0x0e, 0x03, 0x02, 0x1a],
@@ -137,7 +136,7 @@ fn pkcs1_encoding(length: usize, oid: &[u8], digest: &[u8], null: bool) -> Vec<u
 
 /// EMSA-PSS verification (RFC 8017, section 9.1.2); `None` where a hash cannot be computed.
 fn pss(encoded: &[u8], bits: u64, hash: Hash, mask: Hash, salt: u32, message: &[u8]) -> Option<bool> {
-    let digest = compute(hash, message)?;
+    let digest = hash.digest(message)?;
     let unused = usize::try_from((8 - (bits - 1) % 8) % 8).ok()?;
     // Where the modulus is one bit longer than whole octets, the encoding is one octet shorter.
     let encoded = if unused == 0 { encoded.split_first().filter(|(first, _)| **first == 0)?.1 } else { encoded };
@@ -157,7 +156,7 @@ fn pss(encoded: &[u8], bits: u64, hash: Hash, mask: Hash, salt: u32, message: &[
     let mut hashed = vec![0; 8];
     hashed.extend(&digest);
     hashed.extend(&database[padding + 1..]);
-    Some(padded && compute(hash, &hashed)? == h)
+    Some(padded && hash.digest(&hashed)? == h)
 }
 
 /// MGF1 (RFC 8017, appendix B.2.1).
@@ -169,28 +168,10 @@ fn mgf1(hash: Hash, seed: &[u8], length: usize) -> Option<Vec<u8>> {
         }
         let mut input = seed.to_vec();
         input.extend(counter.to_be_bytes());
-        out.extend(compute(hash, &input)?);
+        out.extend(hash.digest(&input)?);
     }
     out.truncate(length);
     Some(out)
-}
-
-/// The digest; `None` for a hash that nothing here computes.
-fn compute(hash: Hash, message: &[u8]) -> Option<Vec<u8>> {
-    let algorithm = match hash {
-        Hash::Md5 => return Some(Md5::digest(message).to_vec()),
-        Hash::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
-        Hash::Sha224 => &digest::SHA224,
-        Hash::Sha256 => &digest::SHA256,
-        Hash::Sha384 => &digest::SHA384,
-        Hash::Sha512 => &digest::SHA512,
-        Hash::Sha512_256 => &digest::SHA512_256,
-        Hash::Sha3_256 => &digest::SHA3_256,
-        Hash::Sha3_384 => &digest::SHA3_384,
-        Hash::Sha3_512 => &digest::SHA3_512,
-        Hash::Md2 | Hash::Md4 | Hash::Other => return None,
-    };
-    Some(digest::digest(algorithm, message).as_ref().to_vec())
 }
 
 /// ECDSA over any hash. The number that is signed is the digest's leftmost octets, at most as many as the curve has
@@ -204,7 +185,7 @@ fn ecdsa(curve: &Curve, hash: Hash, certificate: &Certificate, issuer: &Certific
         Curve::Other(name) if name == "secp256k1" => (&ec::ECDSA_P256K1_SHA256_ASN1, &digest::SHA256),
         Curve::Other(_) => return Signed::Unknown,
     };
-    let Some(digest) = compute(hash, &certificate.raw.tbs) else { return Signed::Unknown };
+    let Some(digest) = hash.digest(&certificate.raw.tbs) else { return Signed::Unknown };
     let length = shape.output_len();
     let mut shaped = vec![0; length.saturating_sub(digest.len())];
     shaped.extend(&digest[..digest.len().min(length)]);

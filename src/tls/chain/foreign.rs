@@ -33,7 +33,7 @@ pub(super) fn instead_of_a_certificate(file: &Path, bytes: &[u8], blocks: &[Bloc
     let (what, command) = match binary(bytes) {
         Some(Binary::Certificate) => ("a certificate in DER", "openssl x509 -inform DER -in {in} -out {out}"),
         Some(Binary::Pkcs7) => ("a PKCS#7 bundle in DER", "openssl pkcs7 -inform DER -print_certs -in {in} -out {out}"),
-        Some(Binary::Pkcs12) => ("a PKCS#12 bundle", "openssl pkcs12 -nokeys -in {in} -out {out}"),
+        Some(Binary::Pkcs12) => ("a PKCS#12 bundle", PKCS12),
         Some(Binary::Request) => return (request("a certificate request in DER"), Some(SIGN.into())),
         Some(Binary::Key) => return ("is a private key in DER, not a certificate".into(), Some(SWAPPED.into())),
         None => return ("holds no CERTIFICATE block".into(), None),
@@ -41,6 +41,7 @@ pub(super) fn instead_of_a_certificate(file: &Path, bytes: &[u8], blocks: &[Bloc
     (format!("is {what}, not PEM"), Some(command.replace("{in}", &shown(file)).replace("{out}", &renamed(file))))
 }
 
+const PKCS12: &str = "openssl pkcs12 -nokeys -in {in} -out {out} (or audit it as it is, with --password-file)";
 const SIGN: &str = "have the request signed, and name the certificate that comes back";
 const SWAPPED: &str = "name the certificate file here; chain and key may be swapped";
 
@@ -147,6 +148,14 @@ fn binary(bytes: &[u8]) -> Option<Binary> {
         }
         _ => None,
     }
+}
+
+/// Whether a file is a PKCS#12 bundle.
+pub(super) fn is_pkcs12(bytes: &[u8]) -> bool {
+    // Not by its whole: a broken one is a broken bundle.
+    let outline = |bytes| Some(der::split(der::split(bytes)?.0.content)?.0);
+    matches!(outline(bytes), Some(first) if first.tag == der::INTEGER && first.content == [3])
+        || (bytes.starts_with(&[0x30, 0x80, 2, 1, 3, 0x30]))
 }
 
 /// Whether a file without PEM holds a certificate all the same.

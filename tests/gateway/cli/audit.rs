@@ -181,3 +181,45 @@ fn a_configurations_chains_are_judged_by_its_own_classes_and_policy() {
     let (status, _, _) = on(&config.replace("sig-sha1 = \"warn\"", ""), &["audit"]);
     assert_eq!(status, Some(1));
 }
+
+#[test]
+fn a_bundle_is_audited_with_its_key_by_the_password_from_a_file_or_the_environment() {
+    let folder = Folder::new();
+    let bundle = cert("localhost.p12");
+    let right = folder.write("right", "secret\n").display().to_string();
+    let wrong = folder.write("wrong", "guess\n").display().to_string();
+    let rules = |report: &Value| {
+        let findings = report["chains"][0]["findings"].as_array().unwrap().iter();
+        findings.map(|finding| finding["rule"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (status, report) = json(&[&bundle, "--profile", "internal", "--password-file", &right]);
+    assert_eq!((status, rules(&report)), (Some(0), vec!["validity-too-long".to_owned()]), "{report:#}");
+    let chain = &report["chains"][0];
+    assert_eq!((&chain["key"], chain["certificates"].as_array().unwrap().len()), (&bundle.as_str().into(), 2));
+
+    let (status, report) = json(&[&bundle, "--password-file", &wrong]);
+    assert_eq!((status, rules(&report)), (Some(1), vec!["pkcs12-password".to_owned()]));
+    let (status, report) = json(&[&bundle]);
+    assert_eq!((status, rules(&report)), (Some(1), vec!["pem-no-cert".to_owned()]), "no password was given");
+    assert_eq!(audit(&[&bundle, "--password-file", "/nowhere/password"]).0, Some(2));
+
+    let mut command = crate::support::portcullis(&["audit", "--profile", "internal", &bundle]);
+    let output = command.env("PORTCULLIS_PASSWORD", "secret").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    assert!(!stdout(&output).contains("secret"));
+}
+
+#[test]
+fn a_bundle_with_old_ciphers_is_opened_and_warned_of() {
+    let folder = Folder::new();
+    let (old, chain, key) = (folder.path().join("old.p12"), cert("localhost.pem"), cert("localhost.key"));
+    let args = ["pkcs12", "-export", "-legacy", "-passout", "pass:", "-in", &chain, "-inkey", &key, "-out"];
+    let made = std::process::Command::new("openssl").args(args).arg(&old).output().unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    let (_, report) = json(&[old.to_str().unwrap(), "--profile", "internal"]);
+    let finding = &report["chains"][0]["findings"][0];
+    assert_eq!((&finding["rule"], &finding["level"]), (&"pkcs12-weak".into(), &"warn".into()));
+    for part in ["HMAC-SHA-1", "RC2-40", "3DES"] {
+        assert!(finding["seen"].as_str().unwrap().contains(part), "{finding}");
+    }
+}
