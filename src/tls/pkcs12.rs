@@ -66,8 +66,7 @@ pub(super) fn open(bytes: &[u8], password: &str) -> Result<Bundle, Refused> {
     if bytes.get(1) == Some(&0x80) {
         return Err(Refused::malformed("indefinite lengths (BER); write it anew with openssl pkcs12"));
     }
-    let outline = outline(bytes).ok_or_else(|| Refused::malformed("a malformed outline"))?;
-    let (kind, safe, mac) = outline;
+    let Outline { kind, safe, mac } = outline(bytes).ok_or_else(|| Refused::malformed("a malformed outline"))?;
     match kind.as_str() {
         DATA => {}
         SIGNED_DATA => return Err(Refused::Unreadable("is protected by a signature, not by a password".into())),
@@ -86,8 +85,14 @@ pub(super) fn open(bytes: &[u8], password: &str) -> Result<Bundle, Refused> {
     if contents.is_empty() { Ok(opener.bundle) } else { Err(Refused::malformed("a malformed safe")) }
 }
 
-/// The kind of its content, the content, and what holds its MAC.
-fn outline(bytes: &[u8]) -> Option<(String, &[u8], Option<&[u8]>)> {
+struct Outline<'a> {
+    /// The kind of its content.
+    kind: String,
+    safe: &'a [u8],
+    mac: Option<&'a [u8]>,
+}
+
+fn outline(bytes: &[u8]) -> Option<Outline<'_>> {
     let (pfx, _) = der::take(der::SEQUENCE, bytes)?;
     let (_version, rest) = der::take(der::INTEGER, pfx)?;
     let (content, rest) = der::take(der::SEQUENCE, rest)?;
@@ -95,7 +100,7 @@ fn outline(bytes: &[u8]) -> Option<(String, &[u8], Option<&[u8]>)> {
     let content = der::take(EXPLICIT_0, content)?.0;
     let safe = der::take(der::OCTET_STRING, content).map_or(content, |(safe, _)| safe);
     let mac = if rest.is_empty() { None } else { Some(der::take(der::SEQUENCE, rest)?.0) };
-    Some((der::dotted(kind), safe, mac))
+    Some(Outline { kind: der::dotted(kind), safe, mac })
 }
 
 struct Opener {
