@@ -244,6 +244,9 @@ pub struct EndpointConfig {
     /// Deadlines.
     #[serde(default)]
     pub timeouts: TimeoutsConfig,
+    /// What one client, and one request, may use.
+    #[serde(default)]
+    pub limits: LimitsConfig,
     /// TLS; left out on a plain endpoint.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
@@ -307,6 +310,28 @@ impl Default for TimeoutsConfig {
     fn default() -> Self {
         Self { handshake: "5s".into(), header: "10s".into(), body: "30s".into(), idle: "60s".into() }
     }
+}
+
+/// `[endpoints.NAME.limits]`. A client is an IPv4 address or an IPv6 network of 64 bits; what is left out is not limited.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// How many connections one client holds at most.
+    pub client_connections: Option<u32>,
+    /// How often one client may connect.
+    pub client_connection_rate: Option<RateConfig>,
+    /// How often one client may begin a TLS handshake.
+    pub client_handshake_rate: Option<RateConfig>,
+}
+
+/// A rate, such as `{ rate = "20/s", burst = 50 }`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateConfig {
+    /// How many in a second ("20/s"), a minute ("30/m") or an hour ("100/h").
+    pub rate: String,
+    /// How many may come at once; left out: as many as `rate` says for its whole time.
+    pub burst: Option<u32>,
 }
 
 /// `[endpoints.NAME.tls]`

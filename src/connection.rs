@@ -23,7 +23,11 @@ use crate::identity::{ConnectionInfo, Local, Remote, TlsInfo};
 use crate::metrics::Rejection;
 use crate::plan::{EndpointPlan, TlsTerms};
 use crate::proxy_protocol::{self, Claim, Parsed};
+use crate::sketch::Open;
 use crate::stream::{Socket, Stream};
+
+/// What the log says of a client over one of its limits; the reason says which.
+pub(crate) const TOO_MUCH: &str = "it is at its limit";
 
 /// An accepted socket, within limits.
 pub struct Accepted {
@@ -39,25 +43,33 @@ pub struct Accepted {
     pub drain: Drain,
     /// Its place among the connections that are held.
     pub slot: Slot,
+    /// Its place among those of its peer; that of a client behind a proxy is taken when the proxy has named it.
+    pub place: Option<Open>,
 }
 
 /// Serves one connection to its end. What goes wrong is counted and logged here.
 pub async fn serve(accepted: Accepted) {
-    let Accepted { tcp, peer, endpoint, instance, drain, slot } = accepted;
+    let Accepted { tcp, peer, endpoint, instance, drain, slot, mut place } = accepted;
     // Small writes of a response must not wait for the client's acknowledgement; failing that costs latency only.
     let _ = tcp.set_nodelay(true);
     // The handshake's state is large and short-lived: it has a box of its own, so that a served connection does not
     // carry it along.
-    let Some(connection) = Box::pin(prepare(tcp, peer, &endpoint, drain)).await else { return };
+    let Some(connection) = Box::pin(prepare(tcp, peer, &endpoint, drain, &mut place)).await else { return };
     let info = Arc::clone(&connection.info);
     if let Err(error) = instance.serve(connection).await {
         debug!(endpoint = %info.endpoint.name, client = %info.client.0, side = ?error.side, "connection ended: {error}");
     }
-    drop(slot);
+    drop((slot, place));
 }
 
 /// Everything before the handler; `None` if the connection ended there.
-async fn prepare(tcp: TcpStream, peer: SocketAddr, plan: &Arc<EndpointPlan>, drain: Drain) -> Option<Connection> {
+async fn prepare(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    plan: &Arc<EndpointPlan>,
+    drain: Drain,
+    place: &mut Option<Open>,
+) -> Option<Connection> {
     let deadline = plan.context.timeouts.handshake;
     let start = Instant::now();
     let local = tcp.local_addr().unwrap_or(plan.listen[0]);
@@ -74,10 +86,17 @@ async fn prepare(tcp: TcpStream, peer: SocketAddr, plan: &Arc<EndpointPlan>, dra
         if !plan.access.admits(client.ip()) {
             return reject(plan, Rejection::Address, client, "its address is not allowed");
         }
+        match plan.clients.enter(client.ip()) {
+            Ok(entered) => *place = entered,
+            Err(reason) => return reject(plan, reason, client, TOO_MUCH),
+        }
     }
     let (stream, tls) = match &plan.tls {
         None => (Stream::plain(socket), None),
         Some(terms) => {
+            if let Err(reason) = plan.clients.shake_hands(client.ip()) {
+                return reject(plan, reason, client, TOO_MUCH);
+            }
             let left = deadline.saturating_sub(start.elapsed());
             let (stream, info) = shake_hands(plan, terms, socket, client, left).await?;
             (stream, Some(info))

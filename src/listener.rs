@@ -19,6 +19,7 @@ use crate::drain::Drain;
 use crate::handler::Instance;
 use crate::metrics::Rejection;
 use crate::plan::EndpointPlan;
+use crate::sketch::Open;
 
 /// How many connections may wait in a socket's queue; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -121,10 +122,13 @@ pub(crate) async fn run(socket: std::net::TcpListener, mut doors: watch::Receive
             info!(endpoint = %endpoint.endpoint.name, "accepting again");
         }
         endpoint.context.metrics.here().accepted.add(1);
-        if !endpoint.access.is_proxy(peer.ip()) && !endpoint.access.admits(peer.ip()) {
-            endpoint.reject(Rejection::Address, peer, "its address is not allowed");
-            continue;
-        }
+        let place = match admit(endpoint, peer) {
+            Ok(place) => place,
+            Err((reason, why)) => {
+                endpoint.reject(reason, peer, why);
+                continue;
+            }
+        };
         let slot = match Slot::take(gateway_limit, endpoint_limit, &endpoint.context.metrics) {
             Ok(slot) => slot,
             Err(full) => {
@@ -136,10 +140,22 @@ pub(crate) async fn run(socket: std::net::TcpListener, mut doors: watch::Receive
         let in_flight = drain.track();
         let (endpoint, instance, drain) = (Arc::clone(endpoint), Arc::clone(instance), drain.clone());
         tokio::spawn(async move {
-            connection::serve(Accepted { tcp, peer, endpoint, instance, drain, slot }).await;
+            connection::serve(Accepted { tcp, peer, endpoint, instance, drain, slot, place }).await;
             drop(in_flight);
         });
     }
+}
+
+/// Whether a peer may come in, with its place among its own connections. A trusted proxy may always: its clients are judged
+/// when it has named them.
+fn admit(endpoint: &EndpointPlan, peer: SocketAddr) -> Result<Option<Open>, (Rejection, &'static str)> {
+    if endpoint.access.is_proxy(peer.ip()) {
+        return Ok(None);
+    }
+    if !endpoint.access.admits(peer.ip()) {
+        return Err((Rejection::Address, "its address is not allowed"));
+    }
+    endpoint.clients.enter(peer.ip()).map_err(|reason| (reason, connection::TOO_MUCH))
 }
 
 /// Whether the process or the system ran out of something, so that accepting again at once would fail again.

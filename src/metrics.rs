@@ -134,6 +134,12 @@ labels! {
         EndpointFull = "endpoint_full",
         /// The client's address is not allowed, or is denied.
         Address = "address",
+        /// The client holds as many connections as it may.
+        ClientConnections = "client_connections",
+        /// The client connects more often than it may.
+        ClientConnectionRate = "client_connection_rate",
+        /// The client begins TLS handshakes more often than it may.
+        ClientHandshakeRate = "client_handshake_rate",
         /// The PROXY header was missing, malformed or late.
         ProxyHeader = "proxy_header",
         /// `accept` failed because descriptors or memory ran out.

@@ -11,6 +11,9 @@ use ipnet::IpNet;
 /// No wait and no warning is longer than this: ten years.
 pub const LONGEST_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
+/// A higher rate is no limit.
+const MOST_PER_UNIT: u32 = 1_000_000;
+
 /// The longest host name, in bytes (RFC 1035, section 2.3.4, without the trailing dot).
 const LONGEST_HOST: usize = 253;
 /// The longest label of a host name, in bytes (RFC 1035, section 2.3.4).
@@ -115,6 +118,29 @@ pub fn network(text: &str) -> Result<IpNet, String> {
         ));
     }
     Ok(network)
+}
+
+/// Reads how often something may happen: "20/s", "30/m" or "100/h".
+///
+/// # Errors
+/// A sentence, where the text is no rate, or one of nothing.
+pub fn rate(text: &str) -> Result<(u32, Duration), String> {
+    let read = || {
+        let (count, unit) = text.split_once('/')?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return None,
+        };
+        let count = Some(count).filter(|count| count.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
+        (1..=MOST_PER_UNIT).contains(&count).then_some((count, Duration::from_secs(seconds)))
+    };
+    read().ok_or_else(|| {
+        format!(
+            "{text:?} is not a rate; write \"20/s\", \"30/m\" or \"100/h\", with a number from 1 to {MOST_PER_UNIT}"
+        )
+    })
 }
 
 /// Reads a certificate's SHA-256 fingerprint: "sha256:" and 64 hex digits, in either case, with or without the colons

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::admin::state::Snapshot;
+use crate::clients::Clients;
 use crate::config::{AuditConfig, Config, OnUnfit, WaiverConfig};
 use crate::handler::{Connection, Context, Instance, Serving, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
@@ -89,6 +90,7 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
             access_log: AccessLog::off(),
         }),
         access: Access::default(),
+        clients: Clients::default(),
         noise: Arc::default(),
         tls: None,
         certificates: Certificates::default(),

@@ -8,6 +8,7 @@ mod answer;
 mod authority;
 mod body;
 mod chunked;
+mod conduct;
 mod deadline;
 mod exchange;
 mod fault;

@@ -9,12 +9,14 @@ use ipnet::IpNet;
 use super::certificates::{self, Outcome};
 use super::{Aim, Basis, Certificates, EndpointPlan, EndpointState, Inputs, Named};
 use crate::access::Access;
+use crate::clients::{ClientLimits, Clients};
 use crate::config::Problems;
 use crate::config::nearest;
-use crate::config::{ClassConfig, EndpointConfig, TimeoutsConfig};
+use crate::config::{ClassConfig, EndpointConfig, LimitsConfig, RateConfig, TimeoutsConfig};
 use crate::handler::{Context, Handler, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::sampler::Sampler;
+use crate::sketch::Rate;
 use crate::tls::audit::Span;
 use crate::tls::audit::policy::Policy;
 use crate::units;
@@ -141,11 +143,13 @@ impl One<'_, '_> {
         };
         let access = self.access();
         let timeouts = self.timeouts(&self.config.timeouts);
+        let client_limits = self.client_limits(&self.config.limits);
         if self.config.max_connections == 0 {
             self.problem(&["max_connections"], "nobody could connect".into(), Some("give 1 or more".into()));
         }
         let handler = self.handler(handlers);
         let endpoint = Arc::new(Endpoint { name: name?, class, tls: self.config.tls.is_some() });
+        let clients = Clients::new(client_limits, self.running.map(|running| &running.clients));
         let metrics = self.running.map(|running| Arc::clone(&running.context.metrics)).unwrap_or_default();
         let context =
             Arc::new(Context { timeouts, metrics: Arc::clone(&metrics), access_log: self.inputs.access_log.clone() });
@@ -183,6 +187,7 @@ impl One<'_, '_> {
             listen,
             context,
             access,
+            clients,
             noise: Arc::new(Sampler::default()),
             max_connections: self.config.max_connections,
             required: self.config.required,
@@ -239,6 +244,34 @@ impl One<'_, '_> {
             networks.extend(self.problems.take(&path, units::network(text)));
         }
         networks
+    }
+
+    fn client_limits(&mut self, config: &LimitsConfig) -> ClientLimits {
+        if config.client_connections == Some(0) {
+            let remedy = Some("give 1 or more, or leave it out for no limit".into());
+            self.problem(&["limits", "client_connections"], "nobody could connect".into(), remedy);
+        }
+        if let (Some(_), None) = (&config.client_handshake_rate, &self.config.tls) {
+            let remedy = Some("leave it out, or set client_connection_rate".into());
+            self.problem(&["limits", "client_handshake_rate"], "a plain endpoint has no handshakes".into(), remedy);
+        }
+        ClientLimits {
+            connections: config.client_connections,
+            connection_rate: self.rate("client_connection_rate", config.client_connection_rate.as_ref()),
+            handshake_rate: self.rate("client_handshake_rate", config.client_handshake_rate.as_ref()),
+        }
+    }
+
+    fn rate(&mut self, key: &str, config: Option<&RateConfig>) -> Option<Rate> {
+        let config = config?;
+        let path = ["endpoints", self.name, "limits", key, "rate"];
+        let (count, time) = self.problems.take(&path, units::rate(&config.rate))?;
+        let burst = config.burst.unwrap_or(count);
+        if burst == 0 {
+            let remedy = Some("give 1 or more, or leave it out".into());
+            self.problem(&["limits", key, "burst"], "nothing could ever come".into(), remedy);
+        }
+        Some(Rate { interval: time / count, burst })
     }
 
     fn timeouts(&mut self, config: &TimeoutsConfig) -> Timeouts {

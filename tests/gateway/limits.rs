@@ -1,12 +1,12 @@
 //! Caps on connections, lists of addresses, and descriptors that run out.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::client::{ask, connect, connect_from, get, read_to_end};
-use crate::support::{Folder, Gateway, PATIENCE, with_front};
+use crate::support::{Folder, Gateway, PATIENCE, cert, with_front};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -23,6 +23,10 @@ fn held(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
     assert_eq!(ask(&mut stream, GET).status, 200);
     stream
+}
+
+fn held_from(source: [u8; 4], address: SocketAddr) {
+    assert_eq!(ask(&mut connect_from(source, address), GET).status, 200);
 }
 
 /// Whether a new connection is closed without a word.
@@ -86,6 +90,73 @@ fn who_is_denied_or_not_allowed_is_turned_away() {
     let line = gateway.wait_for_log("connection turned away");
     assert!(line.contains("client=127.0.0.2:") && line.contains("reason=address"), "{line}");
     gateway.wait_for_metric(&rejected("front", "address"), 2.0);
+}
+
+#[test]
+fn a_client_holds_as_many_connections_as_it_may_and_others_do_not_notice() {
+    let mut gateway = Gateway::start(&with_front(ANSWERING, "limits = { client_connections = 2 }"));
+    let front = gateway.address("front");
+    let (first, mut second) = (held(front), held(front));
+    for _ in 0..9 {
+        assert!(is_turned_away(connect(front)));
+    }
+    assert_eq!(ask(&mut connect_from([127, 0, 0, 3], front), GET).status, 200, "another client");
+    assert_eq!(ask(&mut second, GET).status, 200);
+    assert!(gateway.wait_for_log("connection turned away").contains("reason=client_connections"));
+    gateway.wait_for_metric(&rejected("front", "client_connections"), 9.0);
+
+    drop(first);
+    gateway.wait_for_metric("portcullis_connections_active{endpoint=\"front\"}", 1.0);
+    held(front);
+}
+
+#[test]
+fn a_client_that_connects_too_often_is_turned_away_whichever_worker_it_meets() {
+    let limit = "limits = { client_connection_rate = { rate = \"3/h\" } }";
+    let gateway = Gateway::start(&with_front(ANSWERING, limit));
+    let front = gateway.address("front");
+    (0..3).for_each(|_| drop(held(front)));
+    (0..5).for_each(|_| assert!(is_turned_away(connect(front))));
+    held_from([127, 0, 0, 3], front);
+    gateway.wait_for_metric(&rejected("front", "client_connection_rate"), 5.0);
+
+    gateway.configure(&with_front(ANSWERING, &limit.replace("3/h", "4/h")));
+    gateway.reload();
+    assert!(is_turned_away(connect(front)), "a reload forgives nothing");
+}
+
+#[test]
+fn a_client_behind_a_proxy_has_limits_of_its_own() {
+    let keys = "accept_proxy_protocol = [\"127.0.0.1\"]\nlimits = { client_connections = 1 }";
+    let gateway = Gateway::start(&with_front(ANSWERING, keys));
+    let proxied = |client: &str| {
+        let mut stream = connect(gateway.address("front"));
+        stream.write_all(format!("PROXY TCP4 {client} 127.0.0.1 1 2\r\n").as_bytes()).unwrap();
+        stream
+    };
+    let mut first = proxied("192.0.2.1");
+    assert_eq!(ask(&mut first, GET).status, 200);
+    assert!(is_turned_away(proxied("192.0.2.1")));
+    assert_eq!(ask(&mut proxied("192.0.2.2"), GET).status, 200);
+    gateway.wait_for_metric(&rejected("front", "client_connections"), 1.0);
+}
+
+#[test]
+fn a_client_that_shakes_hands_too_often_is_turned_away_before_it_costs_anything() {
+    let tls = format!(
+        "limits = {{ client_handshake_rate = {{ rate = \"1/h\", burst = 2 }} }}\n[endpoints.front.tls]\n\
+         certificates = [{{ chain = {:?}, key = {:?} }}]",
+        cert("www.pem"),
+        cert("www.key")
+    );
+    let gateway = Gateway::start(&ANSWERING.replacen("[handlers.site]", &format!("{tls}\n[handlers.site]"), 1));
+    for _ in 0..4 {
+        let mut stream = connect(gateway.address("front"));
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+        read_to_end(&mut stream);
+    }
+    gateway.wait_for_metric(&rejected("front", "client_handshake_rate"), 2.0);
+    gateway.wait_for_metric("portcullis_tls_handshake_failures_total{endpoint=\"front\",reason=\"plain_http\"}", 2.0);
 }
 
 #[test]

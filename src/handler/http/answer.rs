@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -74,6 +75,9 @@ impl<S: HttpService> Link<S> {
         if let Err(fault) = check(&mut request, self.gate.info.scheme()) {
             self.gate.context.metrics.here().requests_refused[fault.reason as usize].add(1);
             let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+            if let Some(halves) = &halves {
+                halves.refused.store(true, Relaxed);
+            }
             let (exchange, _) = Exchange::begin(&self.gate, request, halves);
             return Ok(refusal(exchange, &fault, version, is_head));
         }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -30,6 +30,10 @@ pub(super) struct Halves {
     pub(super) received: AtomicU64,
     /// How often a piece of the answer was handed over or asked for: odd while one is being sent.
     pub(super) turns: AtomicU64,
+    /// HTTP/2 alone: the request was let into work; its client gave it up; it was refused.
+    pub(super) placed: AtomicBool,
+    pub(super) given_up: AtomicBool,
+    pub(super) refused: AtomicBool,
 }
 
 impl Halves {
@@ -154,6 +158,9 @@ impl Drop for Exchange {
         counters.requests.count(request_key(self.method, self.status.as_u16()));
         counters.request_seconds.observe(duration);
         self.gate.leave(now);
+        if let (Some(halves), false, None) = (&self.halves, self.whole, self.error) {
+            halves.given_up.store(true, Relaxed);
+        }
         let log = &self.gate.context.access_log;
         if !log.is_on() {
             return;

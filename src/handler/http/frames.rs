@@ -1,7 +1,8 @@
-//! Follows the heads of an HTTP/2 client's frames (RFC 9113, section 4.1), without looking inside them.
+//! Follows the heads of HTTP/2 frames in one direction (RFC 9113, section 4.1), without looking inside them.
 //!
-//! Owns what h2 keeps no account of: whether a frame or a header block was begun and not ended, and how many frames came
-//! that ask for nothing. Pure: `paced` feeds it with what was read, in whatever pieces it came.
+//! Owns what h2 keeps no account of: whether a frame or a header block was begun and not ended, how many frames came that
+//! ask for nothing, and the error that a goodbye gave. Pure: `paced` feeds it with what was read and what was written, in
+//! whatever pieces.
 
 use super::serve::PREFACE;
 
@@ -11,16 +12,22 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+pub(super) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Where in the sequence of frames the reading stands.
+/// How many WINDOW_UPDATEs a frame that we send may be answered with: for its stream and for the connection.
+const UPDATES_PER_FRAME: u32 = 2;
+/// What is owed is not saved up without end.
+const MOST_OWED: u32 = 100_000;
+
+/// Where in the sequence of frames the reading, or the writing, stands.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// The head of the frame that is being read, as far as it has come.
+    /// The head of the frame that is passing, as far as it has come.
     head: [u8; HEAD],
     have: usize,
     /// So many bytes of its payload are to come.
@@ -31,19 +38,39 @@ pub(super) struct Frames {
     turns: u32,
     /// How many frames have ended.
     ended: u32,
+    /// How many of them were RST_STREAM.
+    reset: u32,
+    /// The highest stream that was opened.
+    last_stream: u32,
+    /// Requests that may still be reset: one RST_STREAM for each.
+    resets: u32,
+    /// WINDOW_UPDATEs that what was sent the other way accounts for.
+    updates: u32,
+    /// The error code of a GOAWAY, once one has passed.
+    goodbye: Option<u32>,
 }
 
 impl Frames {
-    /// Before the client's preface.
-    pub(super) fn new() -> Self {
+    /// What a client sends, before its preface.
+    pub(super) fn received() -> Self {
         // The preface is passed over as the payload of a frame that says nothing; `serve` has its deadline.
+        Self { head: [0, 0, 0, DATA, END_STREAM, 0, 0, 0, 0], have: HEAD, left: PREFACE.len(), ..Self::sent() }
+    }
+
+    /// What a server sends, before its first frame.
+    pub(super) fn sent() -> Self {
         Self {
-            head: [0, 0, 0, DATA, END_STREAM, 0, 0, 0, 0],
-            have: HEAD,
-            left: PREFACE.len(),
+            head: [0; HEAD],
+            have: 0,
+            left: 0,
             block: false,
             turns: 0,
             ended: 0,
+            reset: 0,
+            last_stream: 0,
+            resets: 0,
+            updates: 0,
+            goodbye: None,
         }
     }
 
@@ -62,6 +89,9 @@ impl Frames {
                 self.left = self.length();
             }
             let n = bytes.len().min(self.left);
+            if self.kind() == GOAWAY {
+                self.note_goodbye(&bytes[..n]);
+            }
             self.left -= n;
             bytes = &bytes[n..];
             if self.left == 0 {
@@ -84,12 +114,43 @@ impl Frames {
         (begun || self.block).then_some(self.turns)
     }
 
+    /// Whether whole frames of a header block have passed, and its last one has not begun. Clients send these in one go.
+    pub(super) fn is_between_parts(&self) -> bool {
+        self.block
+    }
+
+    /// Whether nothing of a next frame has passed.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.have == 0
+    }
+
+    /// The highest stream that was opened.
+    pub(super) fn last_stream(&self) -> u32 {
+        self.last_stream
+    }
+
+    /// The error code of a GOAWAY, once one has passed.
+    pub(super) fn goodbye(&self) -> Option<u32> {
+        self.goodbye
+    }
+
+    /// Frames went the other way, which may be answered by WINDOW_UPDATEs.
+    pub(super) fn owe(&mut self, frames: u32) {
+        self.updates = self.updates.saturating_add(frames.saturating_mul(UPDATES_PER_FRAME)).min(MOST_OWED);
+    }
+
     /// How many frames have ended so far; it wraps.
     pub(super) fn ended(&self) -> u32 {
         self.ended
     }
 
+    /// How many streams were reset so far; it wraps.
+    pub(super) fn reset(&self) -> u32 {
+        self.reset
+    }
+
     fn end_frame(&mut self) {
+        self.reset = self.reset.wrapping_add(u32::from(self.kind() == RST_STREAM));
         self.ended = self.ended.wrapping_add(1);
         if matches!(self.kind(), HEADERS | CONTINUATION) {
             self.block = self.flags() & END_HEADERS == 0;
@@ -100,16 +161,35 @@ impl Frames {
         }
     }
 
-    /// Whether the frame moves nothing on: no request, no byte of a body.
-    ///
-    /// A reset belongs to a request, and h2 counts those that come too soon. WINDOW_UPDATE belongs to an answer: as many
-    /// come as the answer had frames, and each costs an addition.
-    fn is_idle(&self) -> bool {
+    /// Whether the frame moves nothing on: no request, no byte of a body, no reset of a request, no room for an answer that
+    /// was sent. h2 counts resets that come too soon, and `conduct` those that come later.
+    fn is_idle(&mut self) -> bool {
         match self.kind() {
             DATA => self.length() == 0 && self.flags() & END_STREAM == 0,
-            HEADERS | RST_STREAM | WINDOW_UPDATE | CONTINUATION => false,
+            HEADERS => {
+                self.last_stream = self.last_stream.max(self.stream());
+                self.resets = self.resets.saturating_add(1).min(MOST_OWED);
+                self.owe(1);
+                false
+            }
+            CONTINUATION => false,
+            RST_STREAM => !take(&mut self.resets),
+            WINDOW_UPDATE => !take(&mut self.updates),
             _ => true, // PRIORITY, SETTINGS, PING, GOAWAY, and types that nobody knows
         }
+    }
+
+    /// Reads the error code behind the last stream's number (RFC 9113, section 6.8).
+    fn note_goodbye(&mut self, piece: &[u8]) {
+        let from = self.length() - self.left;
+        for (at, byte) in (from..).zip(piece).skip_while(|(at, _)| *at < 4).take_while(|(at, _)| *at < 8) {
+            let so_far = if at == 4 { 0 } else { self.goodbye.unwrap_or(0) };
+            self.goodbye = Some(so_far << 8 | u32::from(*byte));
+        }
+    }
+
+    fn stream(&self) -> u32 {
+        u32::from_be_bytes([self.head[5] & 0x7F, self.head[6], self.head[7], self.head[8]])
     }
 
     fn length(&self) -> usize {
@@ -125,11 +205,20 @@ impl Frames {
     }
 }
 
+/// Takes one, if there is one.
+fn take(owed: &mut u32) -> bool {
+    let left = owed.checked_sub(1);
+    *owed = left.unwrap_or(0);
+    left.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PREFACE, WINDOW_UPDATE};
+    use super::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PREFACE, RST_STREAM, WINDOW_UPDATE,
+    };
 
     const PRIORITY: u8 = 2;
     const PING: u8 = 6;
@@ -140,7 +229,7 @@ mod tests {
     }
 
     fn begun() -> Frames {
-        let mut frames = Frames::new();
+        let mut frames = Frames::received();
         assert_eq!(frames.pass(PREFACE), 0);
         assert_eq!(frames.open(), None);
         frames
@@ -156,9 +245,32 @@ mod tests {
             (DATA, END_STREAM, b"", 0),
             (DATA, 0, b"x", 0),
             (HEADERS, END_HEADERS, b"x", 0),
-            (WINDOW_UPDATE, 0, &[0, 0, 0, 1], 0),
+            (WINDOW_UPDATE, 0, &[0, 0, 0, 1], 1),
+            (RST_STREAM, 0, &[0, 0, 0, 8], 1),
         ] {
             assert_eq!(begun().pass(&frame(kind, flags, payload)), idle, "type {kind}, flags {flags}");
+        }
+    }
+
+    #[test]
+    fn what_answers_a_frame_of_ours_or_a_request_is_not_counted() {
+        let mut frames = begun();
+        frames.owe(1);
+        let update = frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]);
+        assert_eq!(frames.pass(&update.repeat(3)), 1, "one for the stream, one for the connection");
+        frames.pass(&frame(HEADERS, END_HEADERS, b"x"));
+        assert_eq!(frames.pass(&frame(RST_STREAM, 0, &[0, 0, 0, 8]).repeat(3)), 2, "a request is reset once");
+    }
+
+    #[test]
+    fn a_goodbye_is_read_in_whatever_pieces_it_is_written() {
+        let goodbye = frame(GOAWAY, 0, &[0, 0, 0, 9, 1, 2, 3, 4, b'w', b'h', b'y']);
+        for cut in 1..goodbye.len() {
+            let mut frames = Frames::sent();
+            for piece in goodbye.chunks(cut) {
+                frames.pass(piece);
+            }
+            assert_eq!((frames.goodbye(), frames.is_between_frames()), (Some(0x0102_0304), true));
         }
     }
 

@@ -3,30 +3,34 @@
 //! Owns hyper's settings for it, the checks that go beyond h2's own, the drain, the idle deadline, and the deadline of a
 //! stream whose client takes none of its answer. Called by `serve`.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::rt::Executor;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::answer::Link;
+use super::conduct::Conduct;
 use super::deadline::Deadline;
-use super::exchange::Halves;
+use super::exchange::{Halves, Tracked};
 use super::fault::Fault;
 use super::field::{MAX_FIELDS, MAX_SECTION};
-use super::paced::Paced;
+use super::paced::{LeftBehind, Paced};
 use super::serve::broken;
 use super::{HttpService, authority, head};
 use crate::handler::ServeError;
@@ -48,6 +52,10 @@ const RESET_FOR_FAULTS: usize = 64;
 /// How often a connection is asked whether it still lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 const PONG: Duration = Duration::from_secs(10);
+/// How long the stream of a client at fault stands before it is closed; see `paced`.
+const STAND: Duration = Duration::from_millis(250);
+/// How long closing it may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves requests until the connection ends.
 pub(super) async fn serve<S: HttpService>(
@@ -55,12 +63,31 @@ pub(super) async fn serve<S: HttpService>(
     stream: Stream,
     mut begun: Pin<&mut WaitForCancellationFutureOwned>,
 ) -> Result<(), ServeError> {
+    let left_behind = LeftBehind::default();
+    let ended = drive(link, stream, &left_behind, begun.as_mut()).await;
+    let stream = left_behind.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(mut stream) = stream {
+        let _ = timeout(STAND, begun).await;
+        stream.set_lingers(false);
+        let _ = timeout(GOODBYE, stream.shutdown()).await;
+    }
+    ended
+}
+
+async fn drive<S: HttpService>(
+    link: Link<S>,
+    stream: Stream,
+    left_behind: &LeftBehind,
+    mut begun: Pin<&mut WaitForCancellationFutureOwned>,
+) -> Result<(), ServeError> {
     let gate = link.gate.clone();
     let timeouts = gate.context.timeouts;
+    let conduct = Conduct::new(STREAMS);
+    let io = TokioIo::new(Paced::new(stream, gate.clone(), conduct.clone(), left_behind.clone()));
+    let streams = Streams { stall: timeouts.body, conduct: conduct.clone() };
     // Boxed at once: hyper and tokio move a stream's future a dozen times before it is first polled.
-    let service = service_fn(move |request| Box::pin(link.clone().http2(request)));
-    let io = TokioIo::new(Paced::new(stream, gate.clone()));
-    let mut connection = pin!(builder(timeouts.body).serve_connection(io, service));
+    let service = service_fn(move |request| Box::pin(in_its_place(link.clone(), conduct.clone(), request)));
+    let mut connection = pin!(builder(streams).serve_connection(io, service));
     let mut draining = false;
     let mut clock = Deadline::default();
     let mut leaving: Option<Instant> = None;
@@ -94,6 +121,19 @@ pub(super) async fn serve<S: HttpService>(
     })
 }
 
+/// Answers a request once there is a place for it. While it waits, hyper sees to it that a reset ends it.
+async fn in_its_place<S: HttpService>(
+    link: Link<S>,
+    conduct: Arc<Conduct>,
+    request: Request<Incoming>,
+) -> Result<Response<Tracked<S::Body>>, Infallible> {
+    conduct.take_place().await;
+    if let Some(halves) = kept_halves() {
+        halves.placed.store(true, Relaxed);
+    }
+    link.http2(request).await
+}
+
 /// Why h2 ended the connection, if it did; what [`Paced`] ended is counted there.
 fn closing(error: &hyper::Error) -> Option<Http2Closing> {
     let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
@@ -104,8 +144,8 @@ fn closing(error: &hyper::Error) -> Option<Http2Closing> {
     }
 }
 
-fn builder(stall: Duration) -> Builder<Streams> {
-    let mut builder = Builder::new(Streams { stall });
+fn builder(streams: Streams) -> Builder<Streams> {
+    let mut builder = Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -183,6 +223,7 @@ pub(super) fn kept_halves() -> Option<Arc<Halves>> {
 struct Streams {
     /// How long a piece of an answer may wait for the client to take it.
     stall: Duration,
+    conduct: Arc<Conduct>,
 }
 
 impl<F> Executor<F> for Streams
@@ -191,8 +232,29 @@ where
 {
     fn execute(&self, stream: F) {
         let halves = Arc::<Halves>::default();
-        let kept = Kept { stream, halves: halves.clone(), stall: self.stall, clock: Deadline::default(), since: None };
+        let work = Work { halves: halves.clone(), conduct: self.conduct.clone() };
+        let kept = Kept { stream, work, stall: self.stall, clock: Deadline::default(), since: None };
         tokio::spawn(HALVES.scope(halves, kept));
+    }
+}
+
+/// A stream's place among those in work, given back when all else of the stream is gone.
+struct Work {
+    halves: Arc<Halves>,
+    conduct: Arc<Conduct>,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let halves = &self.halves;
+        match (halves.placed.load(Relaxed), halves.given_up.load(Relaxed)) {
+            (true, true) => self.conduct.clone().given_up(),
+            (true, false) => self.conduct.give_back(),
+            (false, _) => self.conduct.count_fault(), // it was reset before there was a place for it
+        }
+        if halves.refused.load(Relaxed) {
+            self.conduct.count_fault();
+        }
     }
 }
 
@@ -203,7 +265,8 @@ pin_project! {
     struct Kept<F> {
         #[pin]
         stream: F,
-        halves: Arc<Halves>,
+        // Behind the stream, so that it is dropped after it.
+        work: Work,
         stall: Duration,
         clock: Deadline,
         // The piece that waits, and since when.
@@ -219,7 +282,7 @@ impl<F: Future<Output = ()>> Future for Kept<F> {
         if this.stream.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let turn = this.halves.turns.load(Relaxed);
+        let turn = this.work.halves.turns.load(Relaxed);
         if turn.is_multiple_of(2) {
             *this.since = None; // the service is asked for the next piece: its time, not the client's
             return Poll::Pending;

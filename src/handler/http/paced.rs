@@ -3,17 +3,23 @@
 //!
 //! Owns these limits; `frames` tells what came. h2 bounds how large a header block may become, but waits for the rest of
 //! it for as long as the client likes; and it answers every PING and SETTINGS. Used by `http2`.
+//!
+//! A connection that is ended for what its client sent is not closed at once: the client is told (RFC 9113, section
+//! 6.8), all that it had in work ends, and `http2` lets the stream stand for a moment, unread. Whoever would come back in
+//! the same instant to go on is held up like that at next to no cost, and nobody else who shares its address is.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::conduct::Conduct;
 use super::deadline::Deadline;
-use super::frames::Frames;
+use super::frames::{Frames, GOAWAY};
 use super::gate::Gate;
 use super::patient::Patient;
 use crate::metrics::Http2Closing;
@@ -29,12 +35,26 @@ const IDLE_FRAMES_PER_SECOND: u32 = 1000;
 /// hundred thousand small frames: a hundred clients that send those would hold everyone else up for seconds.
 const FRAMES_PER_TURN: u32 = 128;
 
+/// How long the rest of a header block may take that spans several frames, since a client has all of it when it begins.
+const NEXT_PART: Duration = Duration::from_secs(1);
+
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// Where a stream is left whose client was at fault.
+pub(super) type LeftBehind = Arc<Mutex<Option<Patient>>>;
+
 /// A stream whose frames are watched on their way to h2.
 #[derive(Debug)]
 pub(super) struct Paced {
-    stream: Patient,
+    /// Gone only while this is dropped.
+    stream: Option<Patient>,
     gate: Arc<Gate>,
+    conduct: Arc<Conduct>,
+    left_behind: LeftBehind,
+    /// Ended by us, for what the client sent.
+    ended: bool,
     frames: Frames,
+    sent: Frames,
     allowance: Allowance,
     clock: Deadline,
     /// How many frames had ended when this connection's turn began.
@@ -44,11 +64,15 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    pub(super) fn new(stream: Stream, gate: Arc<Gate>) -> Self {
+    pub(super) fn new(stream: Stream, gate: Arc<Gate>, conduct: Arc<Conduct>, left_behind: LeftBehind) -> Self {
         Self {
-            stream: Patient::new(stream, gate.context.timeouts.body),
+            stream: Some(Patient::new(stream, gate.context.timeouts.body)),
             gate,
-            frames: Frames::new(),
+            conduct,
+            left_behind,
+            ended: false,
+            frames: Frames::received(),
+            sent: Frames::sent(),
             allowance: Allowance { left: IDLE_FRAMES, since: Instant::now() },
             clock: Deadline::default(),
             turn: 0,
@@ -56,11 +80,11 @@ impl Paced {
         }
     }
 
-    /// Notes what was read; fails at a flood.
-    fn note(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Notes what was read; a flood is why the connection must end.
+    fn note(&mut self, bytes: &[u8]) -> Result<(), Ending> {
         let idle = self.frames.pass(bytes);
         if idle > 0 && !self.allowance.take(idle, Instant::now()) {
-            return Err(self.close(Http2Closing::FrameFlood, "the client floods the connection with idle frames"));
+            return Err((Http2Closing::FrameFlood, "the client floods the connection with idle frames"));
         }
         self.open = match (self.frames.open(), self.open) {
             (Some(turn), Some((before, since))) if turn == before => Some((turn, since)),
@@ -70,9 +94,54 @@ impl Paced {
         Ok(())
     }
 
-    fn close(&self, why: Http2Closing, what: &'static str) -> io::Error {
+    /// Until when what was begun must have ended.
+    fn deadline(&self, since: Instant) -> Instant {
+        let header = self.gate.context.timeouts.header;
+        since + if self.frames.is_between_parts() { header.min(NEXT_PART) } else { header }
+    }
+
+    /// Notes what was written: it says how many WINDOW_UPDATEs may come, and whether h2 has ended the connection.
+    fn note_written<B: std::ops::Deref<Target = [u8]>>(&mut self, pieces: &[B], mut written: usize) {
+        let (before, reset) = (self.sent.ended(), self.sent.reset());
+        for piece in pieces {
+            let n = piece.len().min(written);
+            self.sent.pass(&piece[..n]);
+            written -= n;
+        }
+        self.frames.owe(self.sent.ended().wrapping_sub(before));
+        // h2 answers a head that is too large by itself, and counts no such stream.
+        (0..self.sent.reset().wrapping_sub(reset)).for_each(|_| self.conduct.count_fault());
+    }
+
+    /// Whether the connection ends for what the client sent.
+    fn client_is_at_fault(&self) -> bool {
+        self.ended || self.sent.goodbye().is_some_and(|error| error != 0)
+    }
+
+    /// Ends the connection: counts it, and tells the client as far as that can be done at once.
+    fn end(&mut self, cx: &mut Context<'_>, (why, what): Ending) -> io::Error {
+        self.ended = true;
         self.gate.context.metrics.here().http2_closed[why as usize].add(1);
+        if let (Some(stream), true) = (&mut self.stream, self.sent.is_between_frames()) {
+            let mut goodbye = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            goodbye[9..13].copy_from_slice(&self.frames.last_stream().to_be_bytes());
+            goodbye[13..].copy_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
+            // A client that takes nothing is owed nothing.
+            let _ = Pin::new(&mut *stream).poll_write(cx, &goodbye);
+            let _ = Pin::new(stream).poll_flush(cx);
+        }
         io::Error::new(io::ErrorKind::TimedOut, what)
+    }
+}
+
+/// Why a connection must end.
+type Ending = (Http2Closing, &'static str);
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        if self.client_is_at_fault() {
+            *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
+        }
     }
 }
 
@@ -98,6 +167,11 @@ impl Allowance {
     }
 }
 
+/// For a stream that is gone, which nobody sees: it goes when this is dropped.
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
 impl AsyncRead for Paced {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -108,19 +182,31 @@ impl AsyncRead for Paced {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
-            return Poll::Ready(read.and_then(|()| this.note(&buf.filled()[from..])));
+        if this.conduct.is_exhausted() {
+            let ending = (Http2Closing::Excess, "too many requests came to nothing by the client's doing");
+            return Poll::Ready(Err(this.end(cx, ending)));
+        }
+        let Some(stream) = &mut this.stream else { return gone() };
+        if let Poll::Ready(read) = Pin::new(stream).poll_read(cx, buf) {
+            read?;
+            return Poll::Ready(this.note(&buf.filled()[from..]).map_err(|ending| this.end(cx, ending)));
         }
         this.turn = ended;
         let Some((_, since)) = this.open else { return Poll::Pending };
-        ready!(this.clock.poll(cx, since + this.gate.context.timeouts.header));
-        Poll::Ready(Err(this.close(Http2Closing::HeaderTimeout, "a header block or frame did not arrive in time")))
+        let deadline = this.deadline(since);
+        ready!(this.clock.poll(cx, deadline));
+        let ending = (Http2Closing::HeaderTimeout, "a header block or frame did not arrive in time");
+        Poll::Ready(Err(this.end(cx, ending)))
     }
 }
 
 impl AsyncWrite for Paced {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let Some(stream) = &mut this.stream else { return gone() };
+        let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+        this.note_written(&[bytes], written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -128,19 +214,29 @@ impl AsyncWrite for Paced {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, pieces)
+        let this = self.get_mut();
+        let Some(stream) = &mut this.stream else { return gone() };
+        let written = ready!(Pin::new(stream).poll_write_vectored(cx, pieces))?;
+        this.note_written(pieces, written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(Patient::is_write_vectored)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let Some(stream) = &mut self.get_mut().stream else { return gone() };
+        Pin::new(stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.client_is_at_fault() {
+            return Poll::Ready(Ok(())); // it is left behind
+        }
+        let Some(stream) = &mut this.stream else { return gone() };
+        Pin::new(stream).poll_shutdown(cx)
     }
 }
 

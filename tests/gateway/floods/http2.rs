@@ -2,8 +2,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{GET, MIB, OK, endless_upstream, gateway, read_head, resident, upstream, withstood};
@@ -17,6 +17,8 @@ use crate::support::{Gateway, PATIENCE};
 
 /// What the gateway lets a client have open at a time.
 const STREAMS: usize = 128;
+
+const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn head(method: &str) -> Vec<u8> {
     block(&[(":method", method), (":scheme", "http"), (":authority", "a"), (":path", "/")])
@@ -180,6 +182,76 @@ fn a_header_block_that_does_not_end_in_time_ends_the_connection() {
         assert!(since.elapsed() < PATIENCE / 4, "{what}: {:?}", since.elapsed());
         assert_closed(&gateway, "header_timeout", n + 1, what);
     }
+}
+
+#[test]
+fn a_header_block_in_parts_that_does_not_end_is_closed_within_a_second_or_so() {
+    let upstream = upstream();
+    let gateway = gateway(&[upstream.address], "", "");
+    let mut client = Client::connect(gateway.address("front"));
+    client.get(1, "/");
+    assert_eq!(client.next_of(&[HEADERS]).status(), 200, "and the settings are settled");
+    client.send(HEADERS, 0, 3, &head("GET"));
+    let since = Instant::now();
+    assert_eq!(client.next_of(&[GOAWAY]).error_code(), ENHANCE_YOUR_CALM);
+    assert!(since.elapsed() < Duration::from_secs(8), "{:?}, as long as a head that moves may take", since.elapsed());
+    assert!(client.next().is_none());
+    assert_closed(&gateway, "header_timeout", 1, "a header block in parts");
+}
+
+#[test]
+fn who_floods_is_told_so_and_held_up_before_he_can_come_back() {
+    let upstream = upstream();
+    let gateway = gateway(&[upstream.address], "", "");
+    let mut client = Client::connect(gateway.address("front"));
+    client.get(1, "/");
+    assert_eq!(client.next_of(&[HEADERS]).status(), 200);
+    client.try_write(&frame(0xFA, 0, 0, &[]).repeat(10_001)).unwrap();
+    let goodbye = client.next_of(&[GOAWAY]);
+    let told = Instant::now();
+    assert_eq!((goodbye.error_code(), goodbye.payload[3]), (ENHANCE_YOUR_CALM, 1), "and the last stream");
+    assert!(client.next().is_none());
+    assert!(told.elapsed() > Duration::from_millis(150), "{:?}", told.elapsed());
+}
+
+#[test]
+fn requests_that_are_given_up_leave_room_for_others_when_the_upstream_has_noticed() {
+    let (working, last) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
+    let (now, came) = (working.clone(), last.clone());
+    let upstream = Upstream::start(move |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            if head.starts_with("POST") {
+                *came.lock().unwrap() = Some(Instant::now());
+                now.fetch_add(1, SeqCst);
+                continue; // waits for the end
+            }
+            let _ = stream.write_all(OK.as_bytes());
+        }
+    });
+    let gateway = gateway(&[upstream.address], "", "");
+    let arrived = |wanted: usize| {
+        let start = Instant::now();
+        while working.load(SeqCst) < wanted {
+            assert!(start.elapsed() < PATIENCE, "{} of {wanted} came", working.load(SeqCst));
+            std::thread::yield_now();
+        }
+    };
+    let mut client = Client::connect(gateway.address("front"));
+    let numbers = |round: usize| (0..STREAMS).map(move |n| 2 * (round * STREAMS + n) as u32 + 1);
+    let open = |round| numbers(round).flat_map(|n| frame(HEADERS, END_HEADERS | END_STREAM, n, &head("POST")));
+    let cancel = |round| numbers(round).flat_map(|n| frame(RST_STREAM, 0, n, &8_u32.to_be_bytes()));
+    client.try_write(&open(0).collect::<Vec<u8>>()).unwrap();
+    arrived(STREAMS);
+    let given_up = Instant::now();
+    client.try_write(&cancel(0).chain(open(1)).collect::<Vec<u8>>()).unwrap();
+    arrived(STREAMS + 1);
+    let waited = last.lock().unwrap().unwrap() - given_up;
+    assert!(waited >= Duration::from_millis(100), "{waited:?}");
+
+    arrived(2 * STREAMS);
+    client.try_write(&cancel(1).chain(open(2)).collect::<Vec<u8>>()).unwrap();
+    assert_eq!(client.next_of(&[GOAWAY]).error_code(), ENHANCE_YOUR_CALM, "too many were given up");
+    assert_closed(&gateway, "excess", 1, "slow rapid reset");
 }
 
 #[test]
