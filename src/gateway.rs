@@ -3,27 +3,33 @@
 //! Owns the public way in, [`Gateway::builder`]. Called by `cli` and by library users; starts `worker`s, `admin` and
 //! `reload`, which brings the first plan to the workers as it does every later one.
 
+mod signals;
+
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+pub use self::signals::Signals;
 use crate::access_log::AccessLog;
 use crate::admin;
-use crate::admin::control::Control;
+use crate::admin::control::{Control, Wishes};
 use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::config::Problems;
 use crate::config::{Config, LogFormat, OnRefused};
 use crate::drain::Drain;
 use crate::handler::Handler;
+use crate::handover::{Predecessor, Successor};
+use crate::listener::inherited::Inherited;
+use crate::listener::spares::{Spare, Spares};
+use crate::notify;
 use crate::plan::{EndpointState, Plan};
 use crate::reload::{self, Handle, Recipe, Reloader, cannot_listen};
 use crate::worker::{Order, Worker};
@@ -38,7 +44,8 @@ impl Gateway {
     pub fn builder(config: Config) -> Builder {
         let directory = PathBuf::from(".");
         let recipe = Recipe { file: None, directory, handlers: HashMap::new(), development_certificate: false };
-        Builder { config, recipe }
+        let origin = Origin { sockets: Vec::new(), take_over: None, successor: None };
+        Builder { config, recipe, origin }
     }
 }
 
@@ -46,6 +53,14 @@ impl Gateway {
 pub struct Builder {
     config: Config,
     recipe: Recipe,
+    origin: Origin,
+}
+
+/// What was before this gateway, and what comes after it.
+struct Origin {
+    sockets: Vec<TcpListener>,
+    take_over: Option<PathBuf>,
+    successor: Option<Successor>,
 }
 
 impl Builder {
@@ -78,6 +93,31 @@ impl Builder {
         self
     }
 
+    /// Listening sockets that are open already, such as a service manager's; each serves what listens on the address that it
+    /// is bound to. What else the configuration listens on is opened.
+    #[must_use]
+    pub fn sockets(mut self, sockets: impl IntoIterator<Item = TcpListener>) -> Self {
+        self.origin.sockets.extend(sockets);
+        self
+    }
+
+    /// Takes the listening sockets of the gateway behind this control socket, which drains once this one serves. Until then
+    /// both accept, so that no connection is refused. Should this one not start, that one goes on.
+    #[must_use]
+    pub fn take_over(mut self, control: impl Into<PathBuf>) -> Self {
+        self.origin.take_over = Some(control.into());
+        self
+    }
+
+    /// How to start the process that takes over from this one, when `portcullis upgrade` asks for it. The control socket's
+    /// path is added behind the arguments; they should end in what makes the program call [`take_over`](Self::take_over).
+    #[must_use]
+    pub fn successor(mut self, program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let arguments = arguments.into_iter().collect();
+        self.origin.successor = Some(Successor { program: program.into(), arguments });
+        self
+    }
+
     /// Does everything that start-up does, without opening a port.
     ///
     /// # Errors
@@ -95,7 +135,7 @@ impl Builder {
         let access_log = if log.access { AccessLog::stdout(log.format == LogFormat::Json)? } else { AccessLog::off() };
         let plan = self.plan(access_log.clone()).map_err(BuildError::Plan)?;
         refuse_if_unservable(&plan)?;
-        run(self.recipe, plan, access_log)
+        run(self.recipe, plan, access_log, self.origin)
     }
 }
 
@@ -141,15 +181,17 @@ fn refuse_if_unservable(plan: &Plan) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn run(recipe: Recipe, plan: Plan, access_log: AccessLog) -> Result<Running, BuildError> {
+fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Result<Running, BuildError> {
     let control = plan.config.admin.control.as_ref().map(|path| recipe.directory.join(path));
+    let (mut inherited, predecessor) = inherit(origin.sockets, origin.take_over)?;
+    let spares = Spares::default();
     // All three before anything runs, so that one start-up names every fault.
-    let opened = Reloader::open(recipe, access_log.clone(), &plan);
-    let admin = plan
-        .admin
-        .as_ref()
-        .map(|admin| admin::bind(admin.listen).map_err(|error| vec![cannot_listen("admin", admin.listen, &error)]));
-    let control = control.map(|path| Control::bind(&path).map_err(|fault| vec![fault]));
+    let opened = Reloader::open(recipe, access_log.clone(), &plan, &mut inherited, spares.clone());
+    let admin = plan.admin.as_ref().map(|admin| {
+        let socket = inherited.take(admin.listen).pop().map_or_else(|| admin::bind(admin.listen), Ok);
+        socket.map_err(|error| vec![cannot_listen("admin", admin.listen, &error)])
+    });
+    let control = control.map(|path| Control::bind(&path, predecessor.is_some()).map_err(|fault| vec![fault]));
     let ((mut reloader, ready), admin, control) = match (opened, admin.transpose(), control.transpose()) {
         (Ok(opened), Ok(admin), Ok(control)) => (opened, admin, control),
         (opened, admin, control) => {
@@ -157,6 +199,9 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog) -> Result<Running, Bui
             return Err(BuildError::Listen(faults.collect()));
         }
     };
+    if predecessor.is_none() {
+        nothing_left_over(&inherited)?;
+    }
     raise_descriptor_limit();
     let plan = Arc::new(plan);
     let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: BTreeMap::new() });
@@ -166,7 +211,8 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog) -> Result<Running, Bui
         control: None,
         reload: None,
         workers: Vec::new(),
-        drain_wish: Drain::new(),
+        wishes: Wishes { successor: origin.successor, spares: spares.clone(), ..Wishes::default() },
+        _admin_spare: admin.as_ref().map(|socket| spares.keep(std::slice::from_ref(socket))),
         state: Arc::clone(&state),
         access_log,
     };
@@ -182,12 +228,46 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog) -> Result<Running, Bui
     running.reload = Some((reload.clone(), thread));
     if let Some(control) = control {
         let stop = Drain::new();
-        let served = control.start(Arc::clone(&state), reload, running.drain_wish.clone(), stop.clone())?;
+        let served = control.start(Arc::clone(&state), reload, running.wishes.clone(), stop.clone())?;
         running.control = Some((stop, served));
     }
     state.set_lifecycle(Lifecycle::Serving);
     running.log_summary(&plan);
+    notify::ready();
+    if let Some(predecessor) = predecessor {
+        match predecessor.serving() {
+            Ok(()) => info!("took over; the gateway before drains"),
+            Err(error) => warn!("the gateway before may still serve: {error}; see that it ends"),
+        }
+    }
     Ok(running)
+}
+
+/// What is open already: the sockets that were passed to this process, and those of the gateway that it takes over from.
+fn inherit(
+    passed: Vec<TcpListener>,
+    take_over: Option<PathBuf>,
+) -> Result<(Inherited, Option<Predecessor>), BuildError> {
+    let fault = |fault: String| BuildError::Listen(vec![fault]);
+    let mut inherited = Inherited::default();
+    for socket in passed {
+        inherited.add(socket).map_err(|error| fault(format!("a socket passed at the start is of no use: {error}")))?;
+    }
+    let Some(control) = take_over else { return Ok((inherited, None)) };
+    let cannot = |error| fault(format!("cannot take over from the gateway at {}: {error}", control.display()));
+    let (predecessor, sockets) = Predecessor::ask(&control).map_err(cannot)?;
+    for socket in sockets {
+        inherited.add(socket).map_err(cannot)?;
+    }
+    Ok((inherited, Some(predecessor)))
+}
+
+/// A socket that a service manager holds open and nobody accepts from would have its clients wait for ever.
+fn nothing_left_over(inherited: &Inherited) -> Result<(), BuildError> {
+    let faults: Vec<String> = inherited.addresses().map(|address| {
+        format!("a socket for {address} was passed at the start, and nothing listens there; add it to an endpoint's listen, or take it out of the socket unit")
+    }).collect();
+    if faults.is_empty() { Ok(()) } else { Err(BuildError::Listen(faults)) }
 }
 
 /// Every connection is a descriptor, and an upstream's too: take as many as the system allows.
@@ -207,8 +287,9 @@ pub struct Running {
     admin_address: Option<SocketAddr>,
     control: Option<(Drain, JoinHandle<()>)>,
     reload: Option<(Handle, JoinHandle<()>)>,
-    /// Begins when the control socket is asked to drain.
-    drain_wish: Drain,
+    /// What the control socket may ask for.
+    wishes: Wishes,
+    _admin_spare: Option<Spare>,
     state: Arc<State>,
     access_log: AccessLog,
 }
@@ -242,7 +323,9 @@ impl Running {
 
     /// Begins the drain: readiness fails, nothing new is accepted, what is in flight may end until the deadline.
     pub fn drain(&self) {
+        notify::status("draining: what is in flight may end");
         self.state.set_lifecycle(Lifecycle::Draining);
+        self.wishes.spares.close();
         self.workers.iter().for_each(|(drain, _)| drain.begin());
     }
 
@@ -255,13 +338,7 @@ impl Running {
             }
         }
         // Last: readiness and metrics are wanted most while a gateway drains.
-        for (name, part) in [("control socket", self.control.take()), ("admin port", self.admin.take())] {
-            let Some((stop, thread)) = part else { continue };
-            stop.begin();
-            if thread.join().is_err() {
-                error!("the {name} panicked");
-            }
-        }
+        self.leave_admin();
         if let Some((handle, thread)) = self.reload.take() {
             // It ends with the last handle; the control socket had the other one.
             drop(handle);
@@ -273,13 +350,29 @@ impl Running {
         info!("stopped");
     }
 
+    /// Closes the control socket and the admin port. At once where a successor answers there: its readiness counts.
+    fn leave_admin(&mut self) {
+        for (name, part) in [("control socket", self.control.take()), ("admin port", self.admin.take())] {
+            let Some((stop, thread)) = part else { continue };
+            stop.begin();
+            if thread.join().is_err() {
+                error!("the {name} panicked");
+            }
+        }
+    }
+
     /// Serves until SIGTERM or SIGINT, then drains and returns. A second signal ends the process at once.
     ///
     /// # Errors
     /// The second signal cannot be watched.
-    pub fn serve_until(self, mut signals: Signals) -> io::Result<()> {
-        let name = signals.wait(self.reload.as_ref().map(|(handle, _)| handle), &self.drain_wish);
+    pub fn serve_until(mut self, mut signals: Signals) -> io::Result<()> {
+        let name = signals.wait(self.reload.as_ref().map(|(handle, _)| handle), &self.wishes);
         info!("{name}: draining; once more to stop at once");
+        if self.wishes.handed_over.has_begun() {
+            self.leave_admin();
+        } else {
+            notify::stopping();
+        }
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             let name = signals.wait_for_another();
             warn!("{name} again: stopping at once");
@@ -297,81 +390,6 @@ impl Running {
         }
         if let Some(address) = self.admin_address {
             info!("admin: http://{address}/");
-        }
-    }
-}
-
-/// A second signal that comes sooner is the first one again.
-const SAME_WISH: Duration = Duration::from_millis(20);
-
-/// SIGTERM, SIGINT and SIGHUP, watched from the moment that this is made.
-///
-/// Made before the gateway starts: a signal that came between would end a gateway that serves, and cut what it serves.
-#[derive(Debug)]
-pub struct Signals {
-    runtime: tokio::runtime::Runtime,
-    watched: Watched,
-}
-
-#[derive(Debug)]
-struct Watched {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    /// Watches from now on.
-    ///
-    /// # Errors
-    /// The signals cannot be watched.
-    pub fn watch() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let entered = runtime.enter();
-        let watched = Watched {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        };
-        drop(entered);
-        Ok(Self { runtime, watched })
-    }
-
-    /// Waits for the first wish to end; its name. Passes wishes to reload on.
-    fn wait(&mut self, reload: Option<&Handle>, drain_wish: &Drain) -> &'static str {
-        let Self { runtime, watched } = self;
-        runtime.block_on(async {
-            tokio::select! {
-                name = watched.next(reload) => name,
-                () = drain_wish.begun() => "asked by the control socket",
-            }
-        })
-    }
-
-    /// Waits for one that is another wish than the last; its name.
-    fn wait_for_another(&mut self) -> &'static str {
-        let Self { runtime, watched } = self;
-        runtime.block_on(async {
-            // One wish can arrive as two signals, to the process and to its group.
-            let _ = tokio::time::timeout(SAME_WISH, watched.next(None)).await;
-            watched.next(None).await
-        })
-    }
-}
-
-impl Watched {
-    /// The next signal that ends the gateway. SIGHUP is no such wish: it reloads, and where there is nothing to reload any
-    /// more, because the gateway drains, it does nothing.
-    async fn next(&mut self, reload: Option<&Handle>) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => match reload {
-                    Some(reload) => reload.reload_soon(),
-                    None => info!("SIGHUP: draining, so nothing is reloaded"),
-                },
-            }
         }
     }
 }

@@ -4,16 +4,20 @@
 //! start-up or of the reload) and the accept loop (started by `worker`), which survives exhausted descriptors, takes what
 //! it serves from `reload`, and hands each socket to `connection`.
 
+pub(crate) mod inherited;
+pub(crate) mod spares;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use self::inherited::Inherited;
 use crate::connection::{self, Accepted, Limit, Slot};
 use crate::drain::Drain;
 use crate::handler::Instance;
@@ -43,6 +47,19 @@ pub fn open(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
             Ok(socket)
         })
         .collect()
+}
+
+/// Takes the sockets that were open on an address before this process was; at least one for each worker, or none.
+///
+/// # Errors
+/// No descriptors are left.
+pub(crate) fn take(
+    inherited: &mut Inherited,
+    address: SocketAddr,
+    workers: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    let sockets = inherited.take(address);
+    if sockets.is_empty() { Ok(sockets) } else { inherited::shared_out(sockets, workers) }
 }
 
 fn bind(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
@@ -80,60 +97,51 @@ pub(crate) async fn run(socket: std::net::TcpListener, mut doors: watch::Receive
             return;
         }
     };
-    let (mut exhausted, mut warned) = (false, false);
+    let mut exhaustion = Exhaustion::default();
     let mut begun = std::pin::pin!(drain.begun());
     loop {
-        let accepted = tokio::select! {
+        tokio::select! {
             biased;
-            () = &mut begun => return,
-            changed = doors.changed() => {
-                if changed.is_err() {
-                    drain.begin();
-                    return;
+            () = &mut begun => break,
+            changed = doors.changed() => match changed {
+                Ok(()) => door = doors.borrow_and_update().clone(),
+                Err(_) => break,
+            },
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, peer)) => {
+                    exhaustion.over(&door.endpoint);
+                    door.admit(tcp, peer, &drain);
                 }
-                door = doors.borrow_and_update().clone();
-                continue;
-            }
-            accepted = listener.accept() => accepted,
-        };
-        let Door { endpoint, instance, gateway_limit, endpoint_limit } = &door;
-        let (tcp, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if is_exhaustion(&error) {
-                    endpoint.context.metrics.reject(Rejection::Resources);
-                    if !std::mem::replace(&mut exhausted, true) {
-                        // Clients that come and go at the very limit would have this begin and end ten times a second.
-                        let admitted = endpoint.noise.admit(Rejection::Resources as usize, Instant::now());
-                        warned = admitted.is_some();
-                        if let Some(left_out) = admitted {
-                            warn!(endpoint = %endpoint.endpoint.name, left_out, "cannot accept: {error}; trying again \
-                                every {REST:?}. Raise the limit of open files (ulimit -n) or lower max_connections");
-                        }
-                    }
+                Err(error) if is_exhaustion(&error) => {
+                    exhaustion.begin(&door.endpoint, &error);
                     tokio::time::sleep(REST).await;
                 }
                 // Anything else concerned that one connection, which is gone (accept(2)).
-                continue;
-            }
-        };
-        exhausted = false;
-        if std::mem::take(&mut warned) {
-            info!(endpoint = %endpoint.endpoint.name, "accepting again");
+                Err(_) => {}
+            },
         }
+    }
+    drain.begin();
+    door.admit_waiting(listener, &drain);
+}
+
+impl Door {
+    /// Serves a connection in a task of its own, if it is let in.
+    fn admit(&self, tcp: TcpStream, peer: SocketAddr, drain: &Drain) {
+        let Self { endpoint, instance, gateway_limit, endpoint_limit } = self;
         endpoint.context.metrics.here().accepted.add(1);
         let place = match admit(endpoint, peer) {
             Ok(place) => place,
             Err((reason, why)) => {
                 endpoint.reject(reason, peer, why);
-                continue;
+                return;
             }
         };
         let slot = match Slot::take(gateway_limit, endpoint_limit, &endpoint.context.metrics) {
             Ok(slot) => slot,
             Err(full) => {
                 endpoint.reject(full, peer, "no room for another connection");
-                continue;
+                return;
             }
         };
         // Counted as in flight before the task exists, or a drain could miss it.
@@ -143,6 +151,47 @@ pub(crate) async fn run(socket: std::net::TcpListener, mut doors: watch::Receive
             connection::serve(Accepted { tcp, peer, endpoint, instance, drain, slot, place }).await;
             drop(in_flight);
         });
+    }
+
+    /// Serves what waits in the queue of a socket that is about to close: those clients were told that they are connected.
+    fn admit_waiting(&self, listener: TcpListener, drain: &Drain) {
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..BACKLOG {
+            let Ok((tcp, peer)) = listener.accept() else { return };
+            if let Ok(tcp) = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp)) {
+                self.admit(tcp, peer, drain);
+            }
+        }
+    }
+}
+
+/// Descriptors or memory that ran out, said once when it begins and once when it is over.
+#[derive(Default)]
+struct Exhaustion {
+    lasts: bool,
+    said: bool,
+}
+
+impl Exhaustion {
+    fn begin(&mut self, endpoint: &EndpointPlan, error: &io::Error) {
+        endpoint.context.metrics.reject(Rejection::Resources);
+        if std::mem::replace(&mut self.lasts, true) {
+            return;
+        }
+        // Clients that come and go at the very limit would have this begin and end ten times a second.
+        let admitted = endpoint.noise.admit(Rejection::Resources as usize, Instant::now());
+        self.said = admitted.is_some();
+        if let Some(left_out) = admitted {
+            warn!(endpoint = %endpoint.endpoint.name, left_out, "cannot accept: {error}; trying again every {REST:?}. Raise \
+                the limit of open files (ulimit -n) or lower max_connections");
+        }
+    }
+
+    fn over(&mut self, endpoint: &EndpointPlan) {
+        self.lasts = false;
+        if std::mem::take(&mut self.said) {
+            info!(endpoint = %endpoint.endpoint.name, "accepting again");
+        }
     }
 }
 

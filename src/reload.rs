@@ -25,6 +25,9 @@ use crate::access_log::AccessLog;
 use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::config::{Config, OnRefused, Problems, Source};
 use crate::handler::Handler;
+use crate::listener::inherited::Inherited;
+use crate::listener::spares::Spares;
+use crate::notify;
 use crate::plan::{Aim, EndpointState, Inputs, Plan};
 use crate::worker::Order;
 
@@ -96,13 +99,19 @@ impl Handle {
 }
 
 impl Reloader {
-    /// Opens every port of the first plan.
+    /// Opens every port of the first plan, or takes it from `inherited`; a successor is given what `spares` keeps.
     ///
     /// # Errors
     /// Every port that cannot be opened; none is left open then.
-    pub(crate) fn open(recipe: Recipe, access_log: AccessLog, plan: &Plan) -> Result<(Self, Ready), Vec<String>> {
-        let doors = Doors::new(plan.workers);
-        let prepared = doors.prepare(plan)?;
+    pub(crate) fn open(
+        recipe: Recipe,
+        access_log: AccessLog,
+        plan: &Plan,
+        inherited: &mut Inherited,
+        spares: Spares,
+    ) -> Result<(Self, Ready), Vec<String>> {
+        let doors = Doors::new(plan.workers, spares);
+        let prepared = doors.prepare(plan, inherited)?;
         Ok((Self { recipe, access_log, doors, workers: Vec::new() }, Ready(prepared)))
     }
 
@@ -117,7 +126,13 @@ impl Reloader {
         let (sender, mut wishes) = mpsc::channel::<Wish>(WAITING);
         let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
             while let Some(wish) = wishes.blocking_recv() {
+                if !wish.dry_run {
+                    notify::reloading();
+                }
                 let result = self.reload(&state, wish.dry_run);
+                if !wish.dry_run {
+                    notify::ready();
+                }
                 if let Some(answer) = wish.answer {
                     // Whoever asked may have gone.
                     let _ = answer.send(result);
@@ -136,7 +151,8 @@ impl Reloader {
         let begun = next.and_then(|plan| {
             let change = Change::between(&running.plan, &plan, dry_run);
             if !dry_run {
-                let prepared = self.doors.prepare(&plan).map_err(|errors| Failure { errors })?;
+                let prepared =
+                    self.doors.prepare(&plan, &mut Inherited::default()).map_err(|errors| Failure { errors })?;
                 let addresses = self.swap(&plan, prepared);
                 log_endpoints(&plan, &change, &addresses);
                 state.reload_succeeded(Snapshot { plan: Arc::new(plan), addresses });

@@ -4,6 +4,8 @@
 //! Opened and started by `gateway`, on a thread of its own; `cli/control.rs` is its client. What only reads is answered as on
 //! the admin port.
 
+mod handing_over;
+
 use std::convert::Infallible;
 use std::fs;
 use std::io;
@@ -32,6 +34,8 @@ use crate::admin::rates::Rates;
 use crate::admin::state::State;
 use crate::admin::{Admin, HEAD_BYTES, HEAD_FIELDS, Limits, routes};
 use crate::drain::Drain;
+use crate::handover::Successor;
+use crate::listener::spares::Spares;
 use crate::metrics::process::ProcessReader;
 use crate::reload::Handle;
 
@@ -47,54 +51,73 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// The open socket, not served yet.
 pub(crate) struct Control {
     listener: UnixListener,
+    /// Under a name of its own until it is started.
     file: SocketFile,
+    /// What it is called then.
+    path: PathBuf,
 }
 
 /// Who answers.
 struct Desk {
     admin: Admin,
     reload: Handle,
-    drain_wish: Drain,
+    wishes: Wishes,
+    /// The socket's file.
+    path: PathBuf,
+}
+
+/// What the control socket can ask of the gateway, besides a reload.
+#[derive(Clone, Default)]
+pub(crate) struct Wishes {
+    /// Begins when the gateway is to drain.
+    pub(crate) drain: Drain,
+    /// Begins when another process has taken over.
+    pub(crate) handed_over: Drain,
+    /// What a successor is given.
+    pub(crate) spares: Spares,
+    /// How one is started, if it can be.
+    pub(crate) successor: Option<Successor>,
 }
 
 impl Control {
     /// Opens the socket with mode 0600. A file that another gateway left behind is replaced; one on which somebody answers
-    /// is not.
+    /// is not, unless this gateway takes over from that one.
+    ///
+    /// The file appears when the socket is [started](Self::start): until then a gateway that is taken over from is asked.
     ///
     /// # Errors
     /// A sentence that names the file.
-    pub(crate) fn bind(path: &Path) -> Result<Self, String> {
+    pub(crate) fn bind(path: &Path, takes_over: bool) -> Result<Self, String> {
         let fault = |why: String| format!("admin.control: {}: {why}", path.display());
-        free(path).map_err(fault)?;
+        free(path, takes_over).map_err(fault)?;
         let mut private = path.as_os_str().to_owned();
         private.push(format!(".{}", std::process::id()));
         let private = PathBuf::from(private);
-        let opened = listen(&private).and_then(|listener| {
-            fs::rename(&private, path)?;
-            Ok(Self { listener, file: SocketFile::new(path)? })
-        });
+        let opened = listen(&private)
+            .and_then(|listener| Ok(Self { listener, file: SocketFile::new(&private)?, path: path.to_owned() }));
         opened.map_err(|error| {
             let _ = fs::remove_file(&private); // it may never have come to be
             fault(format!("cannot listen: {error}; the folder must exist and be ours to write"))
         })
     }
 
-    /// Serves on a thread of its own until `stop` begins; then removes the file. A wish to drain begins `drain_wish`.
+    /// Serves on a thread of its own until `stop` begins; then removes the file.
     ///
     /// # Errors
-    /// The runtime or the thread could not be made.
+    /// The file could not be put in its place, or the runtime or the thread not be made.
     pub(crate) fn start(
         self,
         state: Arc<State>,
         reload: Handle,
-        drain_wish: Drain,
+        wishes: Wishes,
         stop: Drain,
     ) -> io::Result<JoinHandle<()>> {
-        let Self { listener, file } = self;
+        let Self { listener, mut file, path } = self;
+        file.rename(path)?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let admin = Admin { state, process: ProcessReader::open(), rates: Rates::default(), limits: Limits::default() };
-        let desk = Arc::new(Desk { admin, reload, drain_wish });
+        let desk = Arc::new(Desk { admin, reload, wishes, path: file.path.clone() });
         std::thread::Builder::new().name("control".into()).spawn(move || {
             if let Err(error) = runtime.block_on(run(listener, desk, stop)) {
                 tracing::error!("admin.control: cannot serve: {error}");
@@ -105,7 +128,7 @@ impl Control {
 }
 
 /// Sees to it that the path is free, or holds a socket on which nobody answers.
-fn free(path: &Path) -> Result<(), String> {
+fn free(path: &Path, takes_over: bool) -> Result<(), String> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
         return Err("exists and is no socket; remove it or name another file".into());
@@ -113,6 +136,7 @@ fn free(path: &Path) -> Result<(), String> {
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) => Err(format!("is there, and cannot be asked who listens: {error}")),
+        Ok(_) if takes_over => Ok(()),
         Ok(_) => Err("another gateway answers on it; stop that one or name another file".into()),
     }
 }
@@ -135,6 +159,12 @@ struct SocketFile {
 impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+
+    fn rename(&mut self, path: PathBuf) -> io::Result<()> {
+        fs::rename(&self.path, &path)?;
+        self.path = path;
+        Ok(())
     }
 }
 
@@ -182,26 +212,29 @@ async fn run(listener: UnixListener, desk: Arc<Desk>, stop: Drain) -> io::Result
 
 /// Serves one connection, which is for one request.
 async fn serve(socket: tokio::net::UnixStream, desk: &Desk) {
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(desk, &request).await) });
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(desk, request).await) });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(desk.admin.limits.head)
         .max_headers(HEAD_FIELDS)
         .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
     let _ = connection.await;
 }
 
-async fn answer(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(desk: &Desk, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let answer = match (path, request.method()) {
         ("/reload", &Method::POST) => reload(desk, request.uri().query()).await,
         ("/drain", &Method::POST) => {
-            desk.drain_wish.begin();
+            desk.wishes.drain.begin();
             Answer::json(StatusCode::ACCEPTED, &json!({ "draining": true }))
         }
-        ("/reload" | "/drain", _) => {
+        ("/take-over", &Method::POST) => return handing_over::begin(request, &desk.wishes),
+        ("/upgrade", &Method::POST) => handing_over::upgrade(&desk.wishes, &desk.path).await,
+        ("/reload" | "/drain" | "/take-over" | "/upgrade", _) => {
             Answer::refuse(StatusCode::METHOD_NOT_ALLOWED, "POST it: it changes the gateway").with(ALLOW, "POST")
         }
         (path, method) => {
@@ -229,23 +262,30 @@ async fn reload(desk: &Desk, query: Option<&str>) -> Answer {
 mod tests {
     use super::*;
 
+    /// Bound, and under its name, as if it were started.
+    fn bind(path: &Path) -> Result<Control, String> {
+        let mut control = Control::bind(path, false)?;
+        control.file.rename(path.to_owned()).unwrap();
+        Ok(control)
+    }
+
     #[test]
     fn the_socket_is_its_owners_replaces_a_dead_one_and_never_a_living_one_or_a_file() {
         let folder = std::env::temp_dir().join(format!("portcullis-control-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("s");
-        let first = Control::bind(&path).unwrap();
+        let first = bind(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(Control::bind(&path).err().unwrap().contains("another gateway answers"));
+        assert!(bind(&path).err().unwrap().contains("another gateway answers"));
         // What a process that was killed leaves behind.
-        let Control { listener, file } = first;
+        let Control { listener, file, .. } = first;
         std::mem::forget(file);
         drop(listener);
-        let second = Control::bind(&path).unwrap();
+        let second = bind(&path).unwrap();
         drop(second);
         assert!(!path.exists());
         fs::write(&path, "precious").unwrap();
-        assert!(Control::bind(&path).err().unwrap().contains("no socket"));
+        assert!(bind(&path).err().unwrap().contains("no socket"));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no private file is left");
         fs::remove_dir_all(&folder).unwrap();
     }

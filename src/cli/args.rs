@@ -58,6 +58,11 @@ pub(super) enum Command {
     Reload(ReloadArgs),
     /// Have a running gateway let what is in flight end, then exit
     Drain(ControlArgs),
+    /// Have a running gateway start the program that is installed now, and hand every listening socket over to it
+    ///
+    /// No connection is refused: the old process drains once the new one serves. If that does not start, nothing changes and
+    /// the exit status is 1.
+    Upgrade(ControlArgs),
     /// Print how a running gateway and its endpoints are
     Status(ControlArgs),
     /// Print the configuration's JSON Schema
@@ -78,8 +83,20 @@ pub(super) enum Command {
 }
 
 /// The commands by name, for `man`.
-const COMMANDS: [&str; 11] =
-    ["run", "check", "audit", "explain", "reload", "drain", "status", "schema", "completions", "man", "version"];
+const COMMANDS: [&str; 12] = [
+    "run",
+    "check",
+    "audit",
+    "explain",
+    "reload",
+    "drain",
+    "upgrade",
+    "status",
+    "schema",
+    "completions",
+    "man",
+    "version",
+];
 
 /// What `run` is told.
 #[derive(Debug, Args)]
@@ -87,6 +104,9 @@ pub(super) struct RunArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
     pub(super) config: Option<PathBuf>,
+    /// Take the listening sockets of the gateway behind this control socket; it drains once this one serves
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) take_over: Option<PathBuf>,
 }
 
 /// What `check` is told.

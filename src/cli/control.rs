@@ -52,6 +52,22 @@ pub(super) fn drain(args: &ControlArgs, out: &mut dyn Write, terminal: &mut Term
     }
 }
 
+/// Has the gateway start its successor, and waits until that serves.
+pub(super) fn upgrade(args: &ControlArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
+    let (status, body) = match asked(args, "POST", "/upgrade") {
+        Ok(answer) => answer,
+        Err(problems) => return Ok(terminal.problems(&problems)),
+    };
+    Ok(match (status, parse::<Failure>(&body)) {
+        (200, _) => {
+            writeln!(out, "upgraded: the new process serves, and the old one drains")?;
+            ExitCode::SUCCESS
+        }
+        (_, Some(failure)) => terminal.list(&failure.errors, "not upgraded; the old process serves on"),
+        (_, None) => terminal.fault(&unexpected(status, &body)),
+    })
+}
+
 /// Prints how the gateway and each endpoint is.
 pub(super) fn status(args: &ControlArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
     let mut views = Vec::new();

@@ -2,7 +2,9 @@
 //!
 //! Owns where events are logged. Everything else is `gateway`'s.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use tracing::Metadata;
@@ -31,6 +33,17 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write, terminal: &mut Terminal) 
         Some(file) => builder.reload_from(file),
         None => builder.development_certificate(),
     };
+    builder = match passed_sockets() {
+        Ok(sockets) => builder.sockets(sockets),
+        Err(fault) => return Ok(terminal.fault(&fault)),
+    };
+    if let Some(control) = &args.take_over {
+        builder = builder.take_over(control);
+    }
+    if let (Some(file), Ok(program)) = (&args.config, std::env::current_exe()) {
+        let arguments = ["run".as_ref(), "--config".as_ref(), file.as_os_str(), "--take-over".as_ref()];
+        builder = builder.successor(program, arguments.map(OsStr::to_owned));
+    }
     let signals = Signals::watch()?;
     let running = match builder.start() {
         Ok(running) => running,
@@ -41,6 +54,12 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write, terminal: &mut Terminal) 
     }
     running.serve_until(signals)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sockets that systemd opened (sd_listen_fds(3)).
+fn passed_sockets() -> Result<Vec<TcpListener>, String> {
+    let passed = sd_listen_fds::get().map_err(|error| format!("LISTEN_FDS: {error}"))?;
+    Ok(passed.into_iter().map(|(_, descriptor)| descriptor.into()).collect())
 }
 
 fn demo() -> Result<(Source, Config), Vec<crate::config::Problem>> {

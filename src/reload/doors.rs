@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use crate::connection::Limit;
 use crate::identity::EndpointName;
+use crate::listener::inherited::Inherited;
+use crate::listener::spares::{Spare, Spares};
 use crate::listener::{self, Door};
 use crate::plan::{EndpointPlan, EndpointState, Plan};
 
@@ -28,6 +30,7 @@ pub(super) struct Doors {
     gateway_limit: Arc<Limit>,
     limits: BTreeMap<EndpointName, Arc<Limit>>,
     open: Vec<Listening>,
+    spares: Spares,
 }
 
 /// One open address.
@@ -37,8 +40,10 @@ struct Listening {
     written: SocketAddr,
     /// As the system bound it.
     bound: SocketAddr,
-    /// What its accept loops serve, one per worker; dropping these closes the address.
+    /// What its accept loops serve, one per socket; dropping these closes the address.
     serving: Vec<watch::Sender<Door>>,
+    /// What a successor is given.
+    spare: Spare,
 }
 
 /// For one plan: where each of its addresses comes from.
@@ -52,21 +57,21 @@ struct Place {
 enum From {
     /// This one of the open ones.
     Open(usize),
-    /// Just opened, a socket per worker.
+    /// Just opened or inherited, a socket per worker at least.
     New { bound: SocketAddr, sockets: Vec<TcpListener> },
 }
 
 impl Doors {
-    /// None open yet.
-    pub(super) fn new(workers: usize) -> Self {
-        Self { workers, gateway_limit: Limit::new(0), limits: BTreeMap::new(), open: Vec::new() }
+    /// None open yet; what will be is kept in `spares` too.
+    pub(super) fn new(workers: usize, spares: Spares) -> Self {
+        Self { workers, gateway_limit: Limit::new(0), limits: BTreeMap::new(), open: Vec::new(), spares }
     }
 
-    /// Opens what the plan asks for and is not open.
+    /// Opens what the plan asks for and is neither open nor `inherited`.
     ///
     /// # Errors
     /// Every address that cannot be opened. Nothing is left open then, and nothing has changed.
-    pub(super) fn prepare(&self, plan: &Plan) -> Result<Prepared, Vec<String>> {
+    pub(super) fn prepare(&self, plan: &Plan, inherited: &mut Inherited) -> Result<Prepared, Vec<String>> {
         let mut claimed = vec![false; self.open.len()];
         let (mut prepared, mut faults) = (Vec::new(), Vec::new());
         let ready = plan.endpoints.iter().filter(|endpoint| matches!(endpoint.state, EndpointState::Ready { .. }));
@@ -80,7 +85,7 @@ impl Doors {
                         claimed[index] = true;
                         Ok(From::Open(index))
                     }
-                    None => open(written, self.workers),
+                    None => open(written, self.workers, inherited),
                 };
                 match from {
                     Ok(from) => places.push(Place { written, from }),
@@ -133,16 +138,19 @@ impl Doors {
             let Some(door) = self.door(&endpoint) else { continue };
             let name = &endpoint.endpoint.name;
             for Place { written, from } in places {
-                let (bound, serving) = match from {
+                let (bound, serving, spare) = match from {
                     From::Open(index) => {
                         let Some(known) = before.get_mut(index).and_then(Option::take) else { continue };
                         hand_over(&known.serving, &door);
-                        (known.bound, known.serving)
+                        (known.bound, known.serving, known.spare)
                     }
-                    From::New { bound, sockets } => (bound, give_out(sockets, &door, &mut opened)),
+                    From::New { bound, sockets } => {
+                        let spare = self.spares.keep(&sockets);
+                        (bound, give_out(sockets, &door, &mut opened), spare)
+                    }
                 };
                 addresses.entry(name.clone()).or_default().push(bound);
-                self.open.push(Listening { endpoint: name.clone(), written, bound, serving });
+                self.open.push(Listening { endpoint: name.clone(), written, bound, serving, spare });
             }
         }
         (opened, addresses)
@@ -161,8 +169,11 @@ impl Doors {
     }
 }
 
-fn open(written: SocketAddr, workers: usize) -> io::Result<From> {
-    let sockets = listener::open(written, workers)?;
+fn open(written: SocketAddr, workers: usize, inherited: &mut Inherited) -> io::Result<From> {
+    let mut sockets = listener::take(inherited, written, workers)?;
+    if sockets.is_empty() {
+        sockets = listener::open(written, workers)?;
+    }
     let bound = sockets.first().map_or(Ok(written), TcpListener::local_addr)?;
     Ok(From::New { bound, sockets })
 }
@@ -180,13 +191,14 @@ fn hand_over(serving: &[watch::Sender<Door>], door: &Door) {
     }
 }
 
-/// Deals the new sockets of one address out, one to each worker.
+/// Deals the new sockets of one address out, at least one to each worker.
 fn give_out(sockets: Vec<TcpListener>, door: &Door, opened: &mut [Vec<Opened>]) -> Vec<watch::Sender<Door>> {
     let mut serving = Vec::new();
-    for (socket, opened) in sockets.into_iter().zip(opened) {
+    let workers = opened.len();
+    for (index, socket) in sockets.into_iter().enumerate() {
         let (sender, receiver) = watch::channel(door.clone());
         serving.push(sender);
-        opened.push((socket, receiver));
+        opened[index % workers].push((socket, receiver));
     }
     serving
 }

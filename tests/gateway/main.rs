@@ -10,6 +10,7 @@ mod config_errors;
 mod deadlines;
 mod drain;
 mod floods;
+mod handover;
 mod http_proxy;
 mod layers;
 mod limits;
