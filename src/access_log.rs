@@ -218,6 +218,7 @@ impl Entry<'_> {
                 "version": tls.version.as_str(),
                 "cipher": tls.cipher,
                 "group": tls.group.as_str(),
+                "signature": tls.signature.map(crate::identity::Signature::as_str),
                 "alpn": tls.alpn.as_ref().map(crate::identity::Alpn::as_str),
                 "server_name": tls.server_name.as_deref(),
                 "resumed": tls.resumed,

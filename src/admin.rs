@@ -20,6 +20,7 @@ pub mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tls_view;
 mod version;
 mod views;
 

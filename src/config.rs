@@ -355,6 +355,9 @@ pub struct TlsConfig {
     /// Client certificates; left out: none are asked for.
     #[serde(default)]
     pub client_auth: Option<ClientAuthConfig>,
+    /// Session tickets.
+    #[serde(default)]
+    pub tickets: TicketsConfig,
 }
 
 /// The lowest TLS version.
@@ -388,10 +391,29 @@ pub struct CertificateConfig {
     pub chain: PathBuf,
     /// PEM file: the leaf's private key.
     pub key: PathBuf,
+    /// Client certificates for this chain's names alone, in place of the endpoint's own `client_auth`.
+    #[serde(default)]
+    pub client_auth: Option<ClientAuthConfig>,
 }
 
-/// `[endpoints.NAME.tls.client_auth]`
+/// `[endpoints.NAME.tls.tickets]`
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TicketsConfig {
+    /// File of keys that gateways share, so that each resumes the others' sessions: a line of base64 for each, 48 or 80 bytes (`openssl rand -base64 48`); the first seals, all open. Left out: the endpoint's own, which change by themselves.
+    pub keys: Option<PathBuf>,
+    /// How long a session can be resumed, such as "12h"; at most "7d".
+    pub lifetime: String,
+}
+
+impl Default for TicketsConfig {
+    fn default() -> Self {
+        Self { keys: None, lifetime: "12h".into() }
+    }
+}
+
+/// `[endpoints.NAME.tls.client_auth]`, or `[endpoints.NAME.tls.certificates.client_auth]` under one certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientAuthConfig {
     /// Whether a client must present a certificate.

@@ -8,7 +8,7 @@ mod limits;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -120,12 +120,15 @@ async fn shake_hands(
         Ok((stream, info)) => {
             counters.handshakes.count(crate::metrics::handshake_key(info.version, info.group, info.resumed));
             counters.handshake_seconds.observe(start.elapsed());
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            counters.evidence.note(&info, client.ip(), now.as_secs());
             Some((stream, info))
         }
         Err(failed) => {
             counters.handshake_failures[failed.reason as usize].add(1);
             if let Some(left_out) = plan.noise.admit(Rejection::ALL.len() + failed.reason as usize, Instant::now()) {
-                tracing::event!(Level::INFO, endpoint = %plan.endpoint.name, %client, reason = %failed.reason,
+                let sni = failed.server_name.as_deref().unwrap_or("-");
+                tracing::event!(Level::INFO, endpoint = %plan.endpoint.name, %client, sni, reason = %failed.reason,
                     left_out, "TLS handshake failed: {}", failed.message);
             }
             None

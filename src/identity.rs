@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 
 use crate::labels::labels;
+use crate::scope::Scope;
 
 /// The name of an endpoint: its key in the configuration's `[endpoints]` table.
 ///
@@ -119,6 +120,14 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// Whether a request for `authority` (with or without a port) may come by this connection: the host needs the client
+    /// authentication that the connection had. If not, it is misdirected (RFC 9110, section 15.5.20).
+    #[must_use]
+    pub fn admits(&self, authority: Option<&str>) -> bool {
+        let scope = self.tls.as_ref().and_then(|tls| tls.scope.as_ref());
+        scope.is_none_or(|scope| scope.admits(authority))
+    }
+
     /// `https` or `http`, by whether this connection is TLS.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
@@ -158,6 +167,34 @@ labels! {
     }
 }
 
+labels! {
+    /// A scheme that a handshake is signed with, by its IANA name.
+    Signature {
+        /// ECDSA over P-256 with SHA-256.
+        EcdsaP256 = "ecdsa_secp256r1_sha256",
+        /// ECDSA over P-384 with SHA-384.
+        EcdsaP384 = "ecdsa_secp384r1_sha384",
+        /// ECDSA over P-521 with SHA-512.
+        EcdsaP521 = "ecdsa_secp521r1_sha512",
+        /// Ed25519.
+        Ed25519 = "ed25519",
+        /// RSA-PSS with SHA-256.
+        RsaPssSha256 = "rsa_pss_rsae_sha256",
+        /// RSA-PSS with SHA-384.
+        RsaPssSha384 = "rsa_pss_rsae_sha384",
+        /// RSA-PSS with SHA-512.
+        RsaPssSha512 = "rsa_pss_rsae_sha512",
+        /// RSA PKCS #1 with SHA-256; in TLS 1.2 alone.
+        RsaPkcs1Sha256 = "rsa_pkcs1_sha256",
+        /// RSA PKCS #1 with SHA-384.
+        RsaPkcs1Sha384 = "rsa_pkcs1_sha384",
+        /// RSA PKCS #1 with SHA-512.
+        RsaPkcs1Sha512 = "rsa_pkcs1_sha512",
+        /// Any other.
+        Other = "other",
+    }
+}
+
 /// What a TLS handshake settled.
 #[derive(Clone, Debug)]
 pub struct TlsInfo {
@@ -167,6 +204,8 @@ pub struct TlsInfo {
     pub cipher: &'static str,
     /// The key-exchange group.
     pub group: Group,
+    /// The scheme that the gateway signed it with; `None` where a session was resumed.
+    pub signature: Option<Signature>,
     /// The protocol that ALPN chose, if any.
     pub alpn: Option<Alpn>,
     /// The name that the client asked for (SNI), lower case.
@@ -175,6 +214,8 @@ pub struct TlsInfo {
     pub resumed: bool,
     /// The client's certificate, verified and allowed.
     pub client_certificate: Option<Arc<ClientCertificate>>,
+    /// The client authentication that this connection had, where the endpoint's names do not all need the same.
+    pub scope: Option<Scope>,
 }
 
 /// A client certificate that the endpoint's CA vouches for and its allow-list admits.

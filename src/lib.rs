@@ -30,6 +30,8 @@ pub mod proxy_protocol;
 pub mod relay;
 pub mod reload;
 pub mod sampler;
+pub mod scope;
+pub mod server_names;
 pub mod sketch;
 pub mod stream;
 pub mod tls;

@@ -3,6 +3,7 @@
 //! Owns each metric's name (the [`METRICS`] table, in `metrics/table.rs`), the closed sets of label values, and the
 //! counters that the data path touches. `connection`, `handler` and `upstream` count; `admin` reads.
 
+pub mod evidence;
 pub mod process;
 pub mod table;
 
@@ -240,6 +241,8 @@ labels! {
         Chunk = "chunk",
         /// A method that the gateway does not implement.
         Method = "method",
+        /// The host needs other client authentication than the connection had.
+        Misdirected = "misdirected",
     }
 }
 
@@ -274,6 +277,10 @@ pub struct EndpointCounters {
     pub handshake_seconds: Histogram,
     /// `portcullis_tls_unknown_server_names_total`: the first chain was served for want of a better one.
     pub unknown_server_names: Counter,
+    /// What clients use: `portcullis_tls_features_total` and its like.
+    pub evidence: evidence::Evidence,
+    /// `portcullis_tls_ticket_key_rotations_total`
+    pub ticket_key_rotations: Counter,
     /// `portcullis_http_requests_total`, by [`request_key`].
     pub requests: Tally<64>,
     /// `portcullis_http_request_duration_seconds`

@@ -9,6 +9,7 @@ mod certificates;
 mod chains;
 mod endpoints;
 mod files;
+mod scopes;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-use tokio_rustls::TlsAcceptor;
 
 use crate::access::Access;
 use crate::access_log::AccessLog;
@@ -38,7 +37,8 @@ use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{Audited, AuditedChain, Span};
 use crate::tls::client_auth::Crl;
-use crate::tls::server_config::Offer;
+use crate::tls::server_config::{Acceptor, Offer};
+use crate::tls::tickets::Tickets;
 use crate::units;
 use crate::upstream::Upstream;
 
@@ -107,12 +107,14 @@ pub struct EndpointPlan {
 /// What TLS needs at a handshake.
 #[derive(Clone)]
 pub struct TlsTerms {
-    /// Makes connections by the endpoint's server configuration.
-    pub acceptor: TlsAcceptor,
+    /// Chooses what answers a client's hello.
+    pub acceptor: Acceptor,
     /// What is offered to clients.
     pub offer: Offer,
     /// Application protocols, most preferred first.
     pub alpn: Vec<String>,
+    /// What seals session tickets.
+    pub tickets: Arc<Tickets>,
 }
 
 /// What the audit found of an endpoint's chains.

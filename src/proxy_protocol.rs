@@ -284,10 +284,12 @@ mod tests {
                 version: TlsVersion::V13,
                 cipher: "TLS13_AES_128_GCM_SHA256",
                 group: Group::X25519,
+                signature: None,
                 alpn: Some(Alpn::H2),
                 server_name: Some("www.example.com".into()),
                 resumed: false,
                 client_certificate: None,
+                scope: None,
             }),
         }
     }

@@ -203,6 +203,11 @@ impl Socket {
         &self.first[..usize::from(self.first_len)]
     }
 
+    /// Counts that the client asked for a name that no chain covers.
+    pub fn count_unknown_name(&self) {
+        self.metrics.here().unknown_server_names.add(1);
+    }
+
     /// The socket itself.
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {

@@ -4,13 +4,16 @@
 //! the same, so that a laptop finds what start-up finds.
 
 pub mod audit;
+mod by_name;
 pub mod certificate;
 pub mod chain;
 pub mod client_auth;
 pub mod collect;
 mod der;
 mod key;
+pub mod notes;
 pub mod parallel;
 mod pem;
 mod pkcs12;
 pub mod server_config;
+pub mod tickets;

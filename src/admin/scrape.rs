@@ -3,6 +3,8 @@
 //! Series of closed sets are exported at 0 too, so that an alert on a rate sees the first increase; where the product
 //! of labels is large (handshakes, requests, findings), only what occurred.
 
+mod handshakes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -13,8 +15,8 @@ use crate::admin::version;
 use crate::metrics::process::Process;
 use crate::metrics::table::{self, Metric};
 use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, Histogram, ServerCounters, ServerMetrics};
-use crate::metrics::{HandshakeFailure, Http2Closing, Rejection, RequestRefusal, UpstreamFailure};
-use crate::metrics::{handshake_of, level, merged, request_of, sum};
+use crate::metrics::{Http2Closing, Rejection, RequestRefusal, UpstreamFailure};
+use crate::metrics::{level, merged, request_of, sum};
 use crate::plan::{Certificates, EndpointPlan};
 
 /// The label value of what found no place of its own in a tally.
@@ -25,7 +27,7 @@ pub(crate) fn scrape(state: &State, running: &Snapshot, process: &Process, forma
     let mut out = Exposition::new(format);
     identity(&mut out, running, state.lifecycle());
     connections(&mut out, running);
-    handshakes(&mut out, running);
+    handshakes::handshakes(&mut out, running);
     certificates(&mut out, running);
     requests(&mut out, running);
     upstreams(&mut out, running);
@@ -56,24 +58,6 @@ fn connections(out: &mut Exposition, running: &Snapshot) {
     by_reason(out, &table::CONNECTIONS_REJECTED, all(), reasons, |c| &c.rejected);
     each(out, &table::RECEIVED_BYTES, all(), |m| m.sum(|c| c.received_bytes.get()));
     each(out, &table::SENT_BYTES, all(), |m| m.sum(|c| c.sent_bytes.get()));
-}
-
-fn handshakes(out: &mut Exposition, running: &Snapshot) {
-    let tls = || with_tls(running);
-    let mut family = out.family(&table::TLS_HANDSHAKES);
-    for plan in tls() {
-        for (key, n) in merged(plan.context.metrics.slots().flat_map(|slot| slot.handshakes.iter())) {
-            let (version, group, resumed) = match handshake_of(key) {
-                Some((v, g, resumed)) => (v.as_str(), g.as_str(), if resumed { "true" } else { "false" }),
-                None => (OTHER, OTHER, OTHER),
-            };
-            family.sample(&[name(plan), version, group, resumed], n);
-        }
-    }
-    let reasons = HandshakeFailure::ALL.iter().map(|r| (r.as_str(), *r as usize));
-    by_reason(out, &table::TLS_HANDSHAKE_FAILURES, tls(), reasons, |c| &c.handshake_failures);
-    histogram(out, &table::TLS_HANDSHAKE_DURATION, tls(), |c| &c.handshake_seconds);
-    each(out, &table::TLS_UNKNOWN_SERVER_NAMES, tls(), |m| m.sum(|c| c.unknown_server_names.get()));
 }
 
 /// A file may be listed twice on an endpoint, but a series may not: what is about one file is brought together.

@@ -16,6 +16,7 @@ use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::admin::{Limits, bind, start_within};
 use crate::drain::Drain;
 use crate::identity::{Group, TlsVersion};
+use crate::metrics::evidence::Feature;
 use crate::metrics::{BUCKETS, Counter, EndpointCounters, Histogram, Kind, METRICS, Method, ServerCounters};
 use crate::metrics::{HandshakeFailure, Rejection, handshake_key, request_key};
 use crate::plan::EndpointState;
@@ -297,6 +298,8 @@ fn every_counter_is_exported() {
         handshake_failures,
         handshake_seconds,
         unknown_server_names,
+        evidence,
+        ticket_key_rotations,
         requests,
         request_seconds,
         requests_refused,
@@ -307,9 +310,20 @@ fn every_counter_is_exported() {
     let server = running.plan.upstreams[0].servers[1].metrics.here();
     let ServerCounters { requests: exchanges, responses, connects, active: open, failures, response_seconds } = server;
 
-    let singles = [accepted, active, unknown_server_names, received_bytes, sent_bytes, exchanges, connects, open];
+    let singles = [
+        accepted,
+        active,
+        unknown_server_names,
+        ticket_key_rotations,
+        received_bytes,
+        sent_bytes,
+        exchanges,
+        connects,
+        open,
+    ];
+    let features = Feature::all().map(|feature| &evidence.of(feature).handshakes);
     let groups = rejected.iter().chain(handshake_failures).chain(requests_refused).chain(http2_closed).chain(failures);
-    let counters: Vec<&Counter> = singles.into_iter().chain(groups).collect();
+    let counters: Vec<&Counter> = singles.into_iter().chain(groups).chain(features).collect();
     for (n, counter) in counters.iter().enumerate() {
         counter.add(7001 + n as u64);
     }

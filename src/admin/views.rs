@@ -12,6 +12,7 @@ use crate::admin::routes::Asked;
 use crate::admin::scrape::scrape;
 use crate::admin::state::{Lifecycle, Snapshot, is_up, reasons};
 use crate::admin::stats::Stats;
+use crate::admin::tls_view;
 use crate::admin::version as build;
 use crate::metrics::level;
 use crate::plan::EndpointPlan;
@@ -67,6 +68,8 @@ pub(crate) fn endpoint(asked: &Asked<'_>) -> Answer {
     if plan.endpoint.tls {
         body["chains"] = json!(plan.certificates.reports().collect::<Vec<_>>());
         body["fallbacks"] = json!(plan.certificates.fallbacks);
+        body["evidence"] = tls_view::evidence(plan);
+        body["tickets"] = tls_view::tickets(plan);
     }
     body["stats"] = json!(numbers(asked).endpoints.get(&plan.endpoint.name));
     Answer::json(StatusCode::OK, &body)

@@ -8,15 +8,20 @@ use std::time::Duration;
 
 use rustls::{
     AlertDescription, CertificateError, HandshakeKind, NamedGroup, PeerIncompatible, ProtocolVersion, ServerConnection,
+    SignatureScheme,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::identity::{Alpn, ClientCertificate, Group, TlsInfo, TlsVersion};
+use crate::identity::{Alpn, ClientCertificate, Group, Signature, TlsInfo, TlsVersion};
 use crate::metrics::{HandshakeFailure, Method};
+use crate::scope::Scope;
 use crate::stream::{Socket, Stream};
+use crate::tls::notes;
+use crate::tls::server_config::Acceptor;
 
 /// What a plain HTTP client is told at a TLS port.
 const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 48\r\nConnection: close\r\n\r\nThis port speaks TLS; use https:// to reach it.\n";
@@ -26,41 +31,72 @@ const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: tex
 pub(super) struct Failed {
     pub(super) reason: HandshakeFailure,
     pub(super) message: String,
+    /// The name that the client asked for (SNI), if it came as far.
+    pub(super) server_name: Option<Arc<str>>,
 }
 
 impl Failed {
     fn new(reason: HandshakeFailure, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), server_name: None }
     }
 }
 
 /// Completes the handshake within `deadline`.
 pub(super) async fn accept(
-    acceptor: &TlsAcceptor,
+    acceptor: &Acceptor,
     mut socket: Socket,
     deadline: Duration,
 ) -> Result<(Stream, TlsInfo), Failed> {
     socket.expect_tls();
-    let late = || Failed::new(HandshakeFailure::Timeout, format!("not complete within {deadline:?}"));
-    match timeout(deadline, acceptor.accept(socket).into_fallible()).await {
-        Err(_) => Err(late()),
-        Ok(Ok(stream)) => {
-            let info = settled(stream.get_ref().1);
-            Ok((Stream::tls(stream), info))
+    let mut asked = Asked::default();
+    let failed = match timeout(deadline, notes::taking(shake_hands(acceptor, socket, &mut asked))).await {
+        Err(_) => Failed::new(HandshakeFailure::Timeout, format!("not complete within {deadline:?}")),
+        Ok((Ok(stream), notes)) => {
+            let info = settled(stream.get_ref().1, asked, notes.signed);
+            return Ok((Stream::tls(stream), info));
         }
-        Ok(Err((error, mut socket))) => {
-            let failed = classify(&error, &socket);
-            if failed.reason == HandshakeFailure::PlainHttp {
+        Ok((Err((error, socket)), _)) => {
+            let failed = classify(&error, socket.as_ref());
+            if let (HandshakeFailure::PlainHttp, Some(mut socket)) = (failed.reason, socket) {
                 // A courtesy to a person with a browser; if it cannot be written at once, it is not owed.
                 let _ = timeout(Duration::from_secs(1), socket.write_all(PLAIN_HTTP_ANSWER)).await;
                 let _ = socket.shutdown().await;
             }
-            Err(failed)
+            failed
         }
-    }
+    };
+    Err(Failed { server_name: asked.server_name, ..failed })
 }
 
-fn settled(connection: &ServerConnection) -> TlsInfo {
+/// What the client asked for in its hello, and what answers it.
+#[derive(Default)]
+struct Asked {
+    server_name: Option<Arc<str>>,
+    scope: Option<Scope>,
+}
+
+/// Reads the client's hello, and goes on with the configuration for the name that it asks for. What failed comes back
+/// with the socket, for a last word.
+async fn shake_hands(
+    acceptor: &Acceptor,
+    socket: Socket,
+    asked: &mut Asked,
+) -> Result<TlsStream<Socket>, (io::Error, Option<Socket>)> {
+    let mut hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket);
+    let start = match (&mut hello).await {
+        Ok(start) => start,
+        Err(error) => return Err((error, hello.take_io())),
+    };
+    let server_name = start.client_hello().server_name().map(|name| Arc::from(name.to_ascii_lowercase()));
+    let chosen = acceptor.choose(server_name.as_deref());
+    if chosen.unknown_name {
+        start.io.count_unknown_name();
+    }
+    *asked = Asked { server_name, scope: chosen.scope };
+    start.into_stream(chosen.config).into_fallible().await.map_err(|(error, socket)| (error, Some(socket)))
+}
+
+fn settled(connection: &ServerConnection, asked: Asked, signed: Option<SignatureScheme>) -> TlsInfo {
     let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => TlsVersion::V12,
         _ => TlsVersion::V13,
@@ -70,12 +106,14 @@ fn settled(connection: &ServerConnection) -> TlsInfo {
         version,
         cipher,
         group: connection.negotiated_key_exchange_group().map_or(Group::None, |g| group(g.name())),
+        signature: signed.map(signature),
         alpn: connection.alpn_protocol().and_then(|id| std::str::from_utf8(id).ok()).map(Alpn::new),
-        server_name: connection.server_name().map(|name| name.to_ascii_lowercase().into()),
+        server_name: asked.server_name,
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         client_certificate: connection.peer_certificates().and_then(|c| c.first()).map(|leaf| {
             Arc::new(ClientCertificate { leaf: leaf.clone().into_owned(), common_name: common_name(leaf) })
         }),
+        scope: asked.scope,
     }
 }
 
@@ -91,15 +129,31 @@ fn group(name: NamedGroup) -> Group {
     }
 }
 
+fn signature(scheme: SignatureScheme) -> Signature {
+    match scheme {
+        SignatureScheme::ECDSA_NISTP256_SHA256 => Signature::EcdsaP256,
+        SignatureScheme::ECDSA_NISTP384_SHA384 => Signature::EcdsaP384,
+        SignatureScheme::ECDSA_NISTP521_SHA512 => Signature::EcdsaP521,
+        SignatureScheme::ED25519 => Signature::Ed25519,
+        SignatureScheme::RSA_PSS_SHA256 => Signature::RsaPssSha256,
+        SignatureScheme::RSA_PSS_SHA384 => Signature::RsaPssSha384,
+        SignatureScheme::RSA_PSS_SHA512 => Signature::RsaPssSha512,
+        SignatureScheme::RSA_PKCS1_SHA256 => Signature::RsaPkcs1Sha256,
+        SignatureScheme::RSA_PKCS1_SHA384 => Signature::RsaPkcs1Sha384,
+        SignatureScheme::RSA_PKCS1_SHA512 => Signature::RsaPkcs1Sha512,
+        _ => Signature::Other,
+    }
+}
+
 fn common_name(leaf: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())
 }
 
-fn classify(error: &io::Error, socket: &Socket) -> Failed {
+fn classify(error: &io::Error, socket: Option<&Socket>) -> Failed {
     use HandshakeFailure as F;
-    let first = socket.first_bytes();
+    let first = socket.map(Socket::first_bytes).unwrap_or_default();
     if let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
         return Failed::new(reason(tls), tls.to_string());
     }

@@ -83,6 +83,11 @@ metrics! {
     TLS_HANDSHAKE_FAILURES = Counter "tls_handshake_failures_total" ["endpoint", "reason"] "TLS handshakes failed.";
     TLS_HANDSHAKE_DURATION = Histogram "tls_handshake_duration_seconds" ["endpoint"] "Time from the first byte of a TLS handshake to its end.";
     TLS_UNKNOWN_SERVER_NAMES = Counter "tls_unknown_server_names_total" ["endpoint"] "Handshakes that were served the first chain because none covers the name asked for.";
+    TLS_FEATURES = Counter "tls_features_total" ["endpoint", "feature", "value"] "TLS handshakes completed that used the feature; only what occurred.";
+    TLS_FEATURE_CLIENTS = Gauge "tls_feature_clients" ["endpoint", "feature", "value"] "About how many client addresses (IPv6: networks of 64 bits) have used the feature since the start.";
+    TLS_FEATURE_LAST_USED = Gauge "tls_feature_last_used_timestamp_seconds" ["endpoint", "feature", "value"] "When a handshake last used the feature, in Unix time.";
+    TLS_TICKET_KEY_SINCE = Gauge "tls_ticket_key_timestamp_seconds" ["endpoint"] "Since when the key that seals session tickets is in use, in Unix time; of a key from a file, when the file was last changed.";
+    TLS_TICKET_KEY_ROTATIONS = Counter "tls_ticket_key_rotations_total" ["endpoint"] "How often the endpoint made itself a new key for session tickets.";
 
     CERTIFICATE_NOT_AFTER = Gauge "certificate_not_after_timestamp_seconds" ["endpoint", "certificate"] "When the leaf of the chain in this file ends, in Unix time.";
     CERTIFICATE_AUDIT_FINDINGS = Gauge "certificate_audit_findings" ["endpoint", "certificate", "rule", "severity"] "Findings of the audit that are not waived; only rules with findings.";
@@ -122,6 +127,7 @@ mod tests {
 
     use super::{Kind, METRICS};
     use crate::identity::{Group, TlsVersion};
+    use crate::metrics::evidence::Feature;
     use crate::metrics::{HandshakeFailure, Http2Closing, Method, Rejection, RequestRefusal, UpstreamFailure};
 
     #[test]
@@ -177,6 +183,10 @@ mod tests {
         row("tls_handshakes_total", "group", Group::ALL.iter().map(|v| v.as_str()).collect());
         row("tls_handshakes_total", "resumed", vec!["true", "false"]);
         row("tls_handshake_failures_total", "reason", HandshakeFailure::ALL.iter().map(|v| v.as_str()).collect());
+        for kind in ["any", "version", "group", "signature", "resumption", "client_certificate"] {
+            let of_kind = Feature::all().map(Feature::labels).filter(|(feature, _)| *feature == kind);
+            row("tls_features_total", &format!("value` of feature `{kind}"), of_kind.map(|(_, value)| value).collect());
+        }
         row("certificate_audit_findings", "severity", vec!["deny", "error", "warn", "info"]);
         row("http_requests_total", "method", Method::ALL.iter().map(|v| v.as_str()).collect());
         row("http_requests_refused_total", "reason", RequestRefusal::ALL.iter().map(|v| v.as_str()).collect());

@@ -7,18 +7,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio_rustls::TlsAcceptor;
-
 use super::chains::{Chains, chains};
+use super::scopes::{Scoped, scoped};
 use super::{Basis, Certificates, EndpointPlan, Inputs, TlsTerms};
-use crate::config::{Problems, TlsConfig};
+use crate::config::{ClientAuthConfig, Problems, TlsConfig};
 use crate::identity::Endpoint;
 use crate::metrics::EndpointMetrics;
+use crate::scope::Scopes;
 use crate::tls::audit::decide::{Decision, decide};
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{Audited, AuditedChain, Span};
 use crate::tls::client_auth::{ClientAuth, Crl};
-use crate::tls::server_config::{Offer, Terms, server_config};
+use crate::tls::server_config::{Acceptor, Offer, Terms};
+use crate::tls::tickets::key_file::KeyFile;
+use crate::tls::tickets::{self, Tickets};
+use crate::units;
 
 /// Whose TLS is planned.
 pub(super) struct Subject<'a> {
@@ -45,34 +48,43 @@ pub(super) enum Outcome {
 /// Plans an endpoint's TLS; `None` where the settings are wrong, which is then among the problems.
 pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outcome> {
     let alpn = alpn(&subject, problems);
-    let client_auth = client_auth(&subject, problems);
     let Chains { audited, sources, held } = chains(&subject, problems)?;
-    let crls: Vec<Crl> = client_auth.iter().flatten().flat_map(ClientAuth::crls).cloned().collect();
+    let Scoped { settings, scopes, refused } = scoped(&subject, &audited, problems);
+    let client_auth = client_auth(&subject, &settings, problems);
+    let tickets = tickets(&subject, client_auth.as_deref(), problems);
+    let crls = crls(client_auth.as_deref().unwrap_or_default());
     let span = span(subject.inputs.now, &audited, &crls);
     let found = Certificates { audited, sources, held, crls, span, ..Certificates::default() };
     let config = subject.config;
     let certificates = match decide(&found.audited, config.on_unfit, &config.server_names) {
-        Decision::Serve { candidates, fallbacks } => Certificates { candidates, fallbacks, ..found },
-        Decision::Refuse { reasons } => return Some(Outcome::Refuse(reasons, found)),
+        Decision::Serve { candidates, fallbacks } if refused.is_empty() => {
+            Certificates { candidates, fallbacks, ..found }
+        }
+        Decision::Serve { .. } => return Some(Outcome::Refuse(refused, found)),
+        Decision::Refuse { reasons } => {
+            return Some(Outcome::Refuse(reasons.into_iter().chain(refused).collect(), found));
+        }
     };
-    if let Some(terms) = running_terms(&subject, &certificates) {
+    let (client_auth, tickets) = (client_auth?, tickets?);
+    if let Some(terms) = running_terms(&subject, &certificates, &scopes) {
         return Some(Outcome::Serve(Box::new(terms), certificates));
     }
-    let terms = Terms { min_version: config.min_version, alpn: alpn.clone(), client_auth: client_auth? };
+    let terms =
+        Terms { min_version: config.min_version, alpn: alpn.clone(), client_auth, scopes, tickets: tickets.clone() };
     let path = ["endpoints", subject.endpoint.name.as_str(), "tls"];
-    let made = server_config(&certificates.candidates, terms, subject.metrics).map_err(|e| e.to_string());
-    let acceptor = TlsAcceptor::from(Arc::new(problems.take(&path, made)?));
-    let terms = TlsTerms { acceptor, offer: Offer::new(config.min_version), alpn };
+    let acceptor = Acceptor::new(&certificates.candidates, terms).map_err(|e| e.to_string());
+    let acceptor = problems.take(&path, acceptor)?;
+    let terms = TlsTerms { acceptor, offer: Offer::new(config.min_version), alpn, tickets };
     Some(Outcome::Serve(Box::new(terms), certificates))
 }
 
 /// What the running endpoint serves with, where the next one would serve the same: its sessions can then be resumed.
-fn running_terms(subject: &Subject<'_>, next: &Certificates) -> Option<TlsTerms> {
+fn running_terms(subject: &Subject<'_>, next: &Certificates, scopes: &Scopes) -> Option<TlsTerms> {
     let running = subject.running.filter(|running| running.basis.has_others_of(subject.basis))?;
     let same = |(a, b): (&Arc<AuditedChain>, &Arc<AuditedChain>)| a.chain() == b.chain();
     let (before, after) = (&running.certificates.candidates, &next.candidates);
     let all_same = before.len() == after.len() && before.iter().zip(after).all(same);
-    running.tls.clone().filter(|_| all_same)
+    running.tls.clone().filter(|terms| all_same && terms.acceptor.has_scopes(scopes))
 }
 
 /// For how long this is what the audit finds, and what clients' revocation lists allow.
@@ -105,18 +117,62 @@ fn alpn(subject: &Subject<'_>, problems: &mut Problems) -> Vec<String> {
     configured.clone()
 }
 
-/// `None` where the table is wrong; `Some(None)` where there is none.
-#[allow(clippy::option_option, reason = "both levels have a meaning, and one caller")]
-fn client_auth(subject: &Subject<'_>, problems: &mut Problems) -> Option<Option<ClientAuth>> {
-    let Some(config) = &subject.config.client_auth else { return Some(None) };
-    match ClientAuth::read(config, subject.inputs.directory) {
-        Ok(auth) => Some(Some(auth)),
-        Err(faults) => {
-            for (key, message) in faults {
-                let path = ["endpoints", subject.endpoint.name.as_str(), "tls", "client_auth", key];
-                problems.push(&path, message, None);
-            }
-            None
+/// Every scope's client authentication; `None` where a table is wrong.
+fn client_auth(
+    subject: &Subject<'_>,
+    settings: &[Option<(Vec<String>, &ClientAuthConfig)>],
+    problems: &mut Problems,
+) -> Option<Vec<Option<ClientAuth>>> {
+    let read = |settings: &Option<(Vec<String>, &ClientAuthConfig)>| {
+        let Some((table, config)) = settings else { return Some(None) };
+        let faults = match ClientAuth::read(config, subject.inputs.directory) {
+            Ok(auth) => return Some(Some(auth)),
+            Err(faults) => faults,
+        };
+        for (key, message) in faults {
+            let path: Vec<&str> = table.iter().map(String::as_str).chain([key]).collect();
+            problems.push(&path, message, None);
+        }
+        None
+    };
+    // Not `collect` at once: the faults of every table are told, not the first one's alone.
+    let all: Vec<_> = settings.iter().map(read).collect();
+    all.into_iter().collect()
+}
+
+/// What seals the endpoint's session tickets; `None` where the table is wrong.
+fn tickets(
+    subject: &Subject<'_>,
+    scopes: Option<&[Option<ClientAuth>]>,
+    problems: &mut Problems,
+) -> Option<Arc<Tickets>> {
+    let (config, name) = (&subject.config.tickets, &subject.endpoint.name);
+    let path = |key| ["endpoints", name.as_str(), "tls", "tickets", key];
+    let lifetime = units::duration(&config.lifetime).and_then(|lifetime| match lifetime {
+        fit if (tickets::SHORTEST..=tickets::LONGEST).contains(&fit) => Ok(fit),
+        _ => Err("a session can be resumed for a minute at least and 7 days at most".to_owned()),
+    });
+    let lifetime = problems.take(&path("lifetime"), lifetime);
+    let file = config.keys.as_ref().map(|file| KeyFile::read(&subject.inputs.directory.join(file)));
+    let file = match file {
+        None => None,
+        Some(read) => Some(problems.take(&path("keys"), read)?),
+    };
+    let made = Tickets::new(name.clone(), scopes?, file.as_ref(), lifetime?, Arc::clone(&subject.metrics));
+    let made = problems.take(&path("keys"), made.map_err(|e| e.to_string()))?;
+    // Keys of its own are gone with the endpoint that made them, and with them every session: the next one takes them over.
+    let running = subject.inputs.previous.and_then(|plan| plan.endpoint(name.as_str())?.tls.as_ref());
+    let fitting = running.map(|terms| &terms.tickets).filter(|running| running.can_go_on_as(&made));
+    Some(fitting.cloned().unwrap_or_else(|| Arc::new(made)))
+}
+
+/// The revocation lists of every scope, each file once.
+fn crls(scopes: &[Option<ClientAuth>]) -> Vec<Crl> {
+    let mut crls: Vec<Crl> = Vec::new();
+    for crl in scopes.iter().flatten().flat_map(ClientAuth::crls) {
+        if !crls.iter().any(|known| known.file == crl.file) {
+            crls.push(crl.clone());
         }
     }
+    crls
 }

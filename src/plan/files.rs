@@ -23,8 +23,10 @@ pub(super) fn of_chains(config: &EndpointConfig) -> impl Iterator<Item = &Path> 
 
 /// Every other file that it names.
 pub(super) fn others(config: &EndpointConfig) -> impl Iterator<Item = &Path> {
-    let trust = config.tls.iter().filter_map(|tls| tls.client_auth.as_ref());
-    trust.flat_map(|auth| std::iter::once(&auth.ca).chain(&auth.crl)).map(PathBuf::as_path)
+    let tables = config.tls.iter().flat_map(|tls| tls.certificates.iter().map(|pair| &pair.client_auth));
+    let trust = config.tls.iter().map(|tls| &tls.client_auth).chain(tables).flatten();
+    let tickets = config.tls.iter().filter_map(|tls| tls.tickets.keys.as_ref());
+    trust.flat_map(|auth| std::iter::once(&auth.ca).chain(&auth.crl)).chain(tickets).map(PathBuf::as_path)
 }
 
 /// What files held when they were last looked at, by path.

@@ -180,7 +180,7 @@ fn a_verdict_that_is_made_again_and_is_the_same_leaves_what_is_served_alone() {
     let site = Site::new("same", &[("first", 60)]);
     let running = site.load();
     let warned = site.renew(&running, running.span().until.unwrap());
-    let acceptor = |plan: &Plan| Arc::as_ptr(front(plan).tls.as_ref().unwrap().acceptor.config());
+    let acceptor = |plan: &Plan| Arc::as_ptr(&front(plan).tls.as_ref().unwrap().acceptor.choose(None).config);
     assert_eq!(rules(&warned), ["expiring-soon"]);
     assert_eq!((acceptor(&warned), instance(&warned)), (acceptor(&running), instance(&running)));
 }

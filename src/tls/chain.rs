@@ -218,6 +218,11 @@ impl Material {
 /// # Errors
 /// What is wrong, in words that follow the file's name.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    read_at_most(MAX_FILE, path)
+}
+
+/// As [`read_file`], with a limit in bytes of its own.
+pub(super) fn read_at_most(limit: u64, path: &Path) -> Result<Vec<u8>, String> {
     let found = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !found.is_file() {
         let kind = found.file_type();
@@ -230,10 +235,10 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("is {what}, not a file"));
     }
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
     read.map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("is larger than {} KiB", MAX_FILE / 1024));
+    if bytes.len() as u64 > limit {
+        return Err(format!("is larger than {} KiB", limit / 1024));
     }
     Ok(bytes)
 }

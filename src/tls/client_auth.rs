@@ -1,39 +1,39 @@
 //! Client certificates: who vouches for them, which are revoked, and which are let in.
 //!
-//! Owns reading the CA bundle and the revocation lists, and the allow-list. Made by `plan`; `server_config` turns it
-//! into the verifier that rustls asks.
+//! Owns reading the CA bundle, and the verifier that rustls asks at a handshake and `tickets` before a session is
+//! resumed. Made by `plan`; `allow` holds the allow-list, `crl` the revocation lists.
 
-use std::fmt;
+mod allow;
+mod crl;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
-use time::OffsetDateTime;
-use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
+use rustls::{
+    CertRevocationListError, CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
+use self::allow::Allowed;
+pub use self::crl::Crl;
+use self::crl::Lists;
+use super::notes;
 use super::server_config::provider;
 use crate::config::{ClientAuthConfig, ClientAuthMode};
 
 /// A checked `client_auth` table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientAuth {
-    verifier: Arc<dyn ClientCertVerifier>,
-    allow: Vec<Allowed>,
+    verifier: Arc<Verifier>,
     crls: Vec<Crl>,
-}
-
-/// A file of revocation lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crl {
-    /// The file.
-    pub file: String,
-    /// When the first of its lists becomes stale; from then on clients are refused. `None` where none says.
-    pub next_update: Option<OffsetDateTime>,
+    digest: [u8; 32],
 }
 
 impl ClientAuth {
@@ -43,24 +43,37 @@ impl ClientAuth {
     /// Every fault as the key to blame and a sentence that names the file.
     pub fn read(config: &ClientAuthConfig, directory: &Path) -> Result<Self, Vec<(&'static str, String)>> {
         let mut faults = Vec::new();
-        let allow = config
-            .allow
-            .iter()
-            .filter_map(|entry| Allowed::parse(entry).map_err(|why| faults.push(("allow", why))).ok());
-        let allow: Vec<_> = allow.collect();
-        let roots = roots(&directory.join(&config.ca)).map_err(|why| faults.push(("ca", why))).ok();
-        let revoked = crls(config, directory).map_err(|why| faults.push(("crl", why))).ok();
-        let (Some(roots), Some((crls, lists)), true) = (roots, revoked, faults.is_empty()) else { return Err(faults) };
-        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-        if !lists.is_empty() {
-            // A list that has run out says nothing of what was revoked since (RFC 5280, section 6.3.3).
-            builder = builder.with_crls(lists).enforce_revocation_expiration();
+        let allow = config.allow.iter();
+        let allow: Vec<_> =
+            allow.filter_map(|entry| Allowed::parse(entry).map_err(|why| faults.push(("allow", why))).ok()).collect();
+        let authorities = roots(&directory.join(&config.ca)).map_err(|why| faults.push(("ca", why))).ok();
+        let lists = Lists::read(&config.crl, directory);
+        let lists = lists.map_err(|whys| faults.extend(whys.into_iter().map(|why| ("crl", why)))).ok();
+        let (Some(authorities), Some(lists), true) = (authorities, lists, faults.is_empty()) else {
+            return Err(faults);
+        };
+        let digest = settings_digest(config, &authorities);
+        let mut roots = RootCertStore::empty();
+        for (index, certificate) in authorities.into_iter().enumerate() {
+            let place = || format!("{}, certificate {}", directory.join(&config.ca).display(), index + 1);
+            let added = roots.add(certificate);
+            added.map_err(|e| vec![("ca", format!("{}: cannot be an authority: {e}", place()))])?;
         }
-        if config.mode == ClientAuthMode::Optional {
-            builder = builder.allow_unauthenticated();
+        let (roots, mut inner) = (Arc::new(roots), Vec::new());
+        // Without a list there is one way to verify; with some, one for each set of them.
+        let sets = if lists.sets.is_empty() { vec![Vec::new()] } else { lists.sets };
+        for set in sets {
+            let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider());
+            if !set.is_empty() {
+                // A list that has run out says nothing of what was revoked since (RFC 5280, section 6.3.3).
+                builder = builder.with_crls(set).enforce_revocation_expiration();
+            }
+            if config.mode == ClientAuthMode::Optional {
+                builder = builder.allow_unauthenticated();
+            }
+            inner.push(builder.build().map_err(|e| vec![("crl", e.to_string())])?);
         }
-        let verifier = builder.build().map_err(|e| vec![("ca", e.to_string())])?;
-        Ok(Self { verifier, allow, crls })
+        Ok(Self { verifier: Arc::new(Verifier { inner, allow }), crls: lists.files, digest })
     }
 
     /// The files of revocation lists, in the order in which they are named.
@@ -69,47 +82,45 @@ impl ClientAuth {
         &self.crls
     }
 
+    /// What tells these settings from others: whom they ask, who vouches, who is let in. Not the revocation lists, which
+    /// change by the day and are looked at again before a session is resumed.
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// The verifier that rustls asks.
-    pub(super) fn into_verifier(self) -> Arc<dyn ClientCertVerifier> {
-        Arc::new(Verifier { inner: self.verifier, allow: self.allow })
+    pub(super) fn verifier(&self) -> &Arc<Verifier> {
+        &self.verifier
     }
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in read_all::<CertificateDer<'static>>(path, "CERTIFICATE")?.into_iter().enumerate() {
-        roots
-            .add(certificate)
-            .map_err(|e| format!("{}, certificate {}: cannot be an authority: {e}", path.display(), index + 1))?;
-    }
-    Ok(roots)
+fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    read_all(path, "CERTIFICATE")
 }
 
-/// The files, and every list in them.
-fn crls(
-    config: &ClientAuthConfig,
-    directory: &Path,
-) -> Result<(Vec<Crl>, Vec<CertificateRevocationListDer<'static>>), String> {
-    let (mut files, mut all) = (Vec::new(), Vec::new());
-    for path in &config.crl {
-        let path = directory.join(path);
-        let lists: Vec<CertificateRevocationListDer<'static>> = read_all(&path, "X509 CRL")?;
-        let next_update = lists.iter().filter_map(|list| next_update(list)).min();
-        files.push(Crl { file: path.display().to_string(), next_update });
-        all.extend(lists);
+fn settings_digest(config: &ClientAuthConfig, authorities: &[CertificateDer<'_>]) -> [u8; 32] {
+    let mut parts: Vec<Vec<u8>> =
+        authorities.iter().map(|der| digest::digest(&digest::SHA256, der).as_ref().to_vec()).collect();
+    parts.extend(config.allow.iter().map(|entry| entry.as_bytes().to_vec()));
+    parts.push(format!("{:?}, revocation checked: {}", config.mode, !config.crl.is_empty()).into_bytes());
+    parts.sort();
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(&part);
     }
-    Ok((files, all))
+    let mut settings = [0; 32];
+    settings.copy_from_slice(context.finish().as_ref());
+    settings
 }
 
-/// When a list becomes stale (RFC 5280, section 5.1.2.5). What cannot be parsed here is refused by webpki, in words.
-fn next_update(list: &[u8]) -> Option<OffsetDateTime> {
-    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
-    list.next_update().map(|time| time.to_datetime())
-}
+/// The largest file of authorities or revocation lists, in bytes: some authorities have revoked a million certificates.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// Every block of one kind in a PEM file; none is an error, since a file was named for what it should hold.
 fn read_all<T: PemObject>(path: &Path, label: &str) -> Result<Vec<T>, String> {
-    let blocks: Result<Vec<T>, _> = T::pem_file_iter(path).and_then(Iterator::collect);
+    let bytes = super::chain::read_at_most(MAX_FILE, path).map_err(|why| format!("{}: {why}", path.display()))?;
+    let blocks: Result<Vec<T>, _> = T::pem_slice_iter(&bytes).collect();
     match blocks {
         Err(error) => Err(format!("{}: {error}", path.display())),
         Ok(none) if none.is_empty() => Err(format!("{}: it has no {label} block", path.display())),
@@ -117,107 +128,30 @@ fn read_all<T: PemObject>(path: &Path, label: &str) -> Result<Vec<T>, String> {
     }
 }
 
-/// One entry of the allow-list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Allowed {
-    Dns(String),
-    Uri(String),
-    Email(String),
-    CommonName(String),
-}
-
-impl Allowed {
-    fn parse(entry: &str) -> Result<Self, String> {
-        let expected = r#"expected "dns:…", "uri:…", "email:…" or "cn:…""#;
-        let (kind, pattern) = entry.split_once(':').ok_or_else(|| format!("{entry:?}: {expected}"))?;
-        if pattern.is_empty() {
-            return Err(format!("{entry:?}: nothing stands behind the colon"));
-        }
-        match kind {
-            "dns" => Ok(Self::Dns(pattern.to_ascii_lowercase())),
-            "uri" => Ok(Self::Uri(pattern.to_owned())),
-            "email" => Ok(Self::Email(pattern.to_owned())),
-            "cn" => Ok(Self::CommonName(pattern.to_owned())),
-            _ => Err(format!("{entry:?}: {expected}")),
-        }
-    }
-
-    fn admits(&self, leaf: &X509Certificate<'_>) -> bool {
-        let names = || {
-            let extension = leaf.subject_alternative_name().ok().flatten();
-            extension.map(|san| san.value.general_names.iter()).into_iter().flatten()
-        };
-        match self {
-            // A NUL inside a name is refused by the comparison itself: no pattern holds one (CVE-2025-66220).
-            Self::Dns(pattern) => names().any(|name| match name {
-                GeneralName::DNSName(dns) => glob(pattern, &dns.to_ascii_lowercase(), '.'),
-                _ => false,
-            }),
-            Self::Uri(pattern) => names().any(|name| match name {
-                GeneralName::URI(uri) => glob(pattern, uri, '/'),
-                _ => false,
-            }),
-            Self::Email(pattern) => names().any(|name| match name {
-                GeneralName::RFC822Name(email) => glob(pattern, email, '@'),
-                _ => false,
-            }),
-            Self::CommonName(pattern) => {
-                let mut names = leaf.subject().iter_common_name();
-                // More than one common name is a doubt, and a doubt refuses.
-                match (names.next(), names.next()) {
-                    (Some(name), None) => name.as_str().is_ok_and(|name| name == pattern),
-                    _ => false,
-                }
-            }
-        }
-    }
-}
-
-/// Whether `text` matches `pattern`, whose parts between separators may each be `*` for any one part.
-fn glob(pattern: &str, text: &str, separator: char) -> bool {
-    let (mut pattern, mut text) = (pattern.split(separator), text.split(separator));
-    loop {
-        match (pattern.next(), text.next()) {
-            (None, None) => return true,
-            (Some("*"), Some(part)) if !part.is_empty() => {}
-            (Some(wanted), Some(part)) if wanted == part => {}
-            _ => return false,
-        }
-    }
-}
-
 /// Asks webpki first and the allow-list after it.
-struct Verifier {
-    inner: Arc<dyn ClientCertVerifier>,
+#[derive(Debug)]
+pub(super) struct Verifier {
+    /// One for each set of revocation lists; at least one.
+    inner: Vec<Arc<dyn ClientCertVerifier>>,
     allow: Vec<Allowed>,
 }
 
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("allow", &self.allow).finish_non_exhaustive()
-    }
-}
-
-impl ClientCertVerifier for Verifier {
-    fn offer_client_auth(&self) -> bool {
-        self.inner.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(leaf, intermediates, now)?;
+impl Verifier {
+    /// Verifies a client's chain, leaf first, as of `now`; at a handshake, and again before its session is resumed.
+    ///
+    /// # Errors
+    /// What is wrong with it, as rustls says it: from this the client's alert is made.
+    pub(super) fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertVerified, Error> {
+        let (leaf, intermediates) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
+        let mut verified = Err(Error::NoCertificatesPresented);
+        for inner in &self.inner {
+            verified = inner.verify_client_cert(leaf, intermediates, now);
+            // The list is another key's with the same name: the next set may have this one's.
+            if !matches!(verified, Err(Error::InvalidCertRevocationList(CertRevocationListError::BadSignature))) {
+                break;
+            }
+        }
+        let verified = verified?;
         if self.allow.is_empty() {
             return Ok(verified);
         }
@@ -228,6 +162,32 @@ impl ClientCertVerifier for Verifier {
             Err(CertificateError::ApplicationVerificationFailure.into())
         }
     }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn offer_client_auth(&self) -> bool {
+        self.inner[0].offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner[0].client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner[0].root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).map(|der| der.clone().into_owned()).collect();
+        let verified = self.verify(&chain, now)?;
+        notes::set_client_chain(chain);
+        Ok(verified)
+    }
 
     fn verify_tls12_signature(
         &self,
@@ -235,7 +195,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, dss)
+        self.inner[0].verify_tls12_signature(message, certificate, dss)
     }
 
     fn verify_tls13_signature(
@@ -244,49 +204,61 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, dss)
+        self.inner[0].verify_tls13_signature(message, certificate, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.inner[0].supported_verify_schemes()
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
 
-    #[test]
-    fn a_star_stands_for_exactly_one_part() {
-        assert!(glob("*.clients.example.org", "a.clients.example.org", '.'));
-        assert!(!glob("*.clients.example.org", "clients.example.org", '.'));
-        assert!(!glob("*.clients.example.org", "a.b.clients.example.org", '.'));
-        assert!(!glob("*.clients.example.org", ".clients.example.org", '.'));
-        assert!(!glob("a.example.org", "a.example.org\0.evil.org", '.'));
-        assert!(glob("spiffe://example.org/*", "spiffe://example.org/billing", '/'));
-        assert!(!glob("spiffe://example.org/*", "spiffe://example.org/billing/x", '/'));
+    fn of_certs(name: &str) -> String {
+        format!("{}/certs/{name}", env!("CARGO_MANIFEST_DIR"))
     }
 
-    #[test]
-    fn an_entry_without_a_known_kind_is_refused_with_what_was_expected() {
-        for bad in ["ops", "ip:1.2.3.4", "cn:"] {
-            assert!(Allowed::parse(bad).is_err(), "{bad} was accepted");
+    fn config() -> ClientAuthConfig {
+        ClientAuthConfig {
+            mode: ClientAuthMode::Required,
+            ca: of_certs("clients-ca.pem").into(),
+            crl: vec![of_certs("clients.crl").into()],
+            allow: Vec::new(),
         }
     }
 
     #[test]
     fn a_revocation_list_tells_when_it_becomes_stale() {
-        let list = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/clients.crl");
-        let config = ClientAuthConfig {
-            mode: ClientAuthMode::Required,
-            ca: concat!(env!("CARGO_MANIFEST_DIR"), "/certs/clients-ca.pem").into(),
-            crl: vec![list.into()],
-            allow: Vec::new(),
-        };
-        let auth = ClientAuth::read(&config, Path::new("")).unwrap();
+        let auth = ClientAuth::read(&config(), Path::new("")).unwrap();
         let [crl] = auth.crls() else { panic!("one file was named") };
-        assert_eq!(crl.file, list);
+        assert_eq!(crl.file, of_certs("clients.crl"));
         assert!(crl.next_update.unwrap() > OffsetDateTime::now_utc());
+    }
+
+    #[test]
+    fn settings_have_one_digest_whatever_their_order_and_others_have_another() {
+        let digest = |config: &ClientAuthConfig| *ClientAuth::read(config, Path::new("")).unwrap().digest();
+        let with = |change: fn(&mut ClientAuthConfig)| {
+            let mut config = config();
+            change(&mut config);
+            digest(&config)
+        };
+        let listed = |config: &mut ClientAuthConfig| config.allow = vec!["cn:a".into(), "cn:b".into()];
+        assert_eq!(with(listed), with(|config| config.allow = vec!["cn:b".into(), "cn:a".into()]));
+        let all = [
+            digest(&config()),
+            with(listed),
+            with(|config| config.allow = vec!["cn:ab".into()]),
+            with(|config| config.mode = ClientAuthMode::Optional),
+            with(|config| config.crl.clear()),
+            with(|config| config.ca = of_certs("ca.pem").into()),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
     }
 }

@@ -1,20 +1,20 @@
 //! The only place that makes a `rustls::ServerConfig`, and it takes nothing but audited chains.
 //!
-//! Owns the choice of a chain by SNI and by what the client can verify, session tickets, protocol versions and ALPN.
-//! Called by `plan`; the result is used by `connection`.
+//! Owns protocol versions, suites and ALPN, and the choice of a configuration by the name that a client asks for. Called
+//! by `plan`; the result is used by `connection`. `by_name` picks the chain, `tickets` resumes sessions.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ServerConfig, SignatureAlgorithm, SupportedCipherSuite};
+use rustls::server::NoServerSessionStorage;
+use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 
 use super::audit::AuditedChain;
+use super::by_name::ByName;
 use super::client_auth::ClientAuth;
+use super::tickets::Tickets;
 use crate::config::MinVersion;
-use crate::metrics::EndpointMetrics;
+use crate::scope::{Scope, Scopes};
 
 /// What an endpoint's TLS settings ask for, besides its chains.
 #[derive(Debug)]
@@ -23,21 +23,69 @@ pub struct Terms {
     pub min_version: MinVersion,
     /// Application protocols, most preferred first; empty: ALPN is not used.
     pub alpn: Vec<String>,
-    /// Who may connect by certificate; `None`: no certificate is asked for.
-    pub client_auth: Option<ClientAuth>,
+    /// Who may connect by certificate, for each scope; `None`: no certificate is asked for.
+    pub client_auth: Vec<Option<ClientAuth>>,
+    /// Which of them a name needs.
+    pub scopes: Scopes,
+    /// What seals session tickets.
+    pub tickets: Arc<Tickets>,
 }
 
-/// Makes the server configuration of one endpoint.
-///
-/// Tickets are encrypted with keys of this configuration's own, so no session is resumed at another endpoint, or past
-/// other client-authentication settings (CVE-2025-23419).
-///
-/// # Errors
-/// The provider refuses the settings, or no random bytes could be had.
-pub fn server_config(
-    chains: &[Arc<AuditedChain>],
-    terms: Terms,
-    metrics: Arc<EndpointMetrics>,
+/// An endpoint's server configurations: one for each set of client-authentication settings.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    configs: Vec<Arc<ServerConfig>>,
+    scopes: Arc<Scopes>,
+    chains: Arc<ByName>,
+}
+
+/// What answers one client.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The configuration.
+    pub config: Arc<ServerConfig>,
+    /// The client authentication that comes with it, where the endpoint has more than one.
+    pub scope: Option<Scope>,
+    /// Whether the client asked for a name that no chain covers.
+    pub unknown_name: bool,
+}
+
+impl Acceptor {
+    /// Makes the configurations of one endpoint, whose chains are given best first.
+    ///
+    /// # Errors
+    /// The provider refuses the settings.
+    pub fn new(chains: &[Arc<AuditedChain>], terms: Terms) -> Result<Self, rustls::Error> {
+        let chains = Arc::new(ByName::new(chains));
+        let configs = terms.client_auth.iter().enumerate();
+        let configs = configs.map(|(scope, auth)| server_config(&chains, &terms, scope, auth.as_ref()).map(Arc::new));
+        let configs = configs.collect::<Result<_, _>>()?;
+        Ok(Self { configs, scopes: Arc::new(terms.scopes), chains })
+    }
+
+    /// Whether each name needs the client authentication that these say.
+    #[must_use]
+    pub fn has_scopes(&self, scopes: &Scopes) -> bool {
+        *self.scopes == *scopes
+    }
+
+    /// What answers a client that asks for this name (SNI).
+    #[must_use]
+    pub fn choose(&self, server_name: Option<&str>) -> Chosen {
+        let own = self.scopes.of_name(server_name);
+        Chosen {
+            config: Arc::clone(&self.configs[own]),
+            scope: (self.configs.len() > 1).then(|| Scope::new(Arc::clone(&self.scopes), own)),
+            unknown_name: server_name.is_some_and(|name| !self.chains.covers(name)),
+        }
+    }
+}
+
+fn server_config(
+    chains: &Arc<ByName>,
+    terms: &Terms,
+    scope: usize,
+    auth: Option<&ClientAuth>,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: &[_] = match terms.min_version {
         MinVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -45,17 +93,17 @@ pub fn server_config(
     };
     #[expect(clippy::disallowed_methods, reason = "this is the one place, and it has an audited chain")]
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
-    let builder = match terms.client_auth {
+    let builder = match auth {
         None => builder.with_no_client_auth(),
-        Some(auth) => builder.with_client_cert_verifier(auth.into_verifier()),
+        Some(auth) => builder.with_client_cert_verifier(auth.verifier().clone()),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(chains, metrics)));
-    config.alpn_protocols = terms.alpn.into_iter().map(String::into_bytes).collect();
+    let mut config = builder.with_cert_resolver(chains.clone());
+    config.alpn_protocols = terms.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     // Our order of suites, not the client's: clients list AES-256 first out of habit.
     config.ignore_client_order = true;
     // Sessions live in tickets alone: no memory per client, and nothing shared between workers but the keys.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.ticketer = Arc::new(terms.tickets.of_scope(scope, auth));
     Ok(config)
 }
 
@@ -102,81 +150,4 @@ impl Offer {
             groups: provider.kx_groups.iter().filter_map(|g| g.name().as_str()).collect(),
         }
     }
-}
-
-/// Picks a chain: by the exact name, then by wildcard, then the first; among those for a name, the first whose key
-/// the client can verify.
-#[derive(Debug)]
-struct ByName {
-    chains: Vec<Arc<CertifiedKey>>,
-    exact: HashMap<String, Vec<usize>>,
-    /// By what follows the "*.".
-    wildcard: HashMap<String, Vec<usize>>,
-    metrics: Arc<EndpointMetrics>,
-}
-
-impl ByName {
-    fn new(audited: &[Arc<AuditedChain>], metrics: Arc<EndpointMetrics>) -> Self {
-        let (mut exact, mut wildcard) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
-        for (index, chain) in audited.iter().enumerate() {
-            for name in chain.dns_names() {
-                let name = name.to_ascii_lowercase();
-                match name.strip_prefix("*.") {
-                    Some(parent) => wildcard.entry(parent.to_owned()).or_default().push(index),
-                    None => exact.entry(name).or_default().push(index),
-                }
-            }
-        }
-        let chains = audited.iter().map(|chain| Arc::clone(chain.certified_key())).collect();
-        Self { chains, exact, wildcard, metrics }
-    }
-
-    /// The chains for a name, best first, if any covers it.
-    fn for_name(&self, name: &str) -> Option<&[usize]> {
-        // rustls hands the name over as the client wrote it.
-        let lower;
-        let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
-            lower = name.to_ascii_lowercase();
-            &lower
-        } else {
-            name
-        };
-        let by_parent = || self.wildcard.get(name.split_once('.')?.1);
-        self.exact.get(name).or_else(by_parent).map(Vec::as_slice)
-    }
-}
-
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().map(|name| self.for_name(name));
-        if named == Some(None) {
-            self.metrics.here().unknown_server_names.add(1);
-        }
-        let usable = |key: &&Arc<CertifiedKey>| can_verify(&hello, key);
-        match named.flatten() {
-            Some(indices) => indices.iter().map(|i| &self.chains[*i]).find(usable).cloned(),
-            None => self.chains.iter().find(usable).cloned(),
-        }
-    }
-}
-
-/// Whether the client can verify this key's signatures with the suites that it offers.
-fn can_verify(hello: &ClientHello<'_>, key: &CertifiedKey) -> bool {
-    if key.key.choose_scheme(hello.signature_schemes()).is_none() {
-        return false;
-    }
-    // A TLS 1.2 suite names the kind of key; a TLS 1.3 suite does not.
-    let rsa = key.key.algorithm() == SignatureAlgorithm::RSA;
-    hello.cipher_suites().iter().any(|suite| match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256
-        | CipherSuite::TLS13_AES_256_GCM_SHA384
-        | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => true,
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
-        | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => rsa,
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-        | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => !rsa,
-        _ => false,
-    })
 }

@@ -1,8 +1,11 @@
 //! What TLS settles with real clients: versions, protocols, names, keys, groups.
 
 mod client_auth;
+mod evidence;
 mod failures;
 mod resumption;
+mod scopes;
+mod tickets;
 
 use std::io::Write;
 use std::process::Command;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::exchange::{Answer, Exchange, Halves, Tracked};
@@ -17,6 +18,7 @@ use super::fault::Fault;
 use super::gate::{Gate, Switching};
 use super::http2::{check, kept_halves};
 use super::{HttpService, REFUSED_METHOD, Reply};
+use crate::identity::ConnectionInfo;
 
 /// One connection's service.
 #[derive(Debug)]
@@ -51,7 +53,10 @@ impl<S: HttpService> Link<S> {
                 let exchange = Exchange::refused(&gate, request.version());
                 Err(refusal(exchange, fault, request.version(), false))
             }
-            _ => Ok(self.exchange(request, None)),
+            _ => match admitted(&request, &gate.info) {
+                Ok(()) => Ok(self.exchange(request, None)),
+                Err(fault) => Err(self.refuse(request, None, &fault)),
+            },
         };
         async move {
             let mut response = match outcome {
@@ -72,16 +77,27 @@ impl<S: HttpService> Link<S> {
     /// Answers an HTTP/2 request, in its stream's task.
     pub(super) async fn http2(self, mut request: Request<Incoming>) -> Result<Response<Tracked<S::Body>>, Infallible> {
         let halves = kept_halves();
-        if let Err(fault) = check(&mut request, self.gate.info.scheme()) {
-            self.gate.context.metrics.here().requests_refused[fault.reason as usize].add(1);
-            let (version, is_head) = (request.version(), request.method() == Method::HEAD);
-            if let Some(halves) = &halves {
-                halves.refused.store(true, Relaxed);
-            }
-            let (exchange, _) = Exchange::begin(&self.gate, request, halves);
-            return Ok(refusal(exchange, &fault, version, is_head));
+        let checked = check(&mut request, self.gate.info.scheme()).and_then(|()| admitted(&request, &self.gate.info));
+        match checked {
+            Ok(()) => Ok(self.exchange(request, halves).await),
+            Err(fault) => Ok(self.refuse(request, halves, &fault)),
         }
-        Ok(self.exchange(request, halves).await)
+    }
+
+    /// Refuses a request that could be read, and counts that.
+    fn refuse(
+        &self,
+        request: Request<Incoming>,
+        halves: Option<Arc<Halves>>,
+        fault: &Fault,
+    ) -> Response<Tracked<S::Body>> {
+        self.gate.context.metrics.here().requests_refused[fault.reason as usize].add(1);
+        let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+        if let Some(halves) = &halves {
+            halves.refused.store(true, Relaxed);
+        }
+        let (exchange, _) = Exchange::begin(&self.gate, request, halves);
+        refusal(exchange, fault, version, is_head)
     }
 
     fn exchange(
@@ -97,6 +113,13 @@ impl<S: HttpService> Link<S> {
             response.map(|body| exchange.answered(status, upstream, error, is_head, Answer::Service { body }))
         }
     }
+}
+
+/// Whether the request's host needs no other client authentication than the connection had.
+fn admitted<B>(request: &Request<B>, info: &ConnectionInfo) -> Result<(), Fault> {
+    let host = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(Authority::as_str).or_else(host);
+    if info.admits(authority) { Ok(()) } else { Err(Fault::MISDIRECTED) }
 }
 
 fn refusal<B>(exchange: Exchange, fault: &Fault, version: Version, is_head: bool) -> Response<Tracked<B>>

@@ -57,6 +57,13 @@ impl Fault {
         Self::new(StatusCode::NOT_IMPLEMENTED, RequestRefusal::Method, detail)
     }
 
+    /// The host needs other client authentication than the connection had (RFC 9110, section 15.5.20).
+    pub(super) const MISDIRECTED: Self = Self::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        RequestRefusal::Misdirected,
+        "the host needs a connection of its own, by its name",
+    );
+
     /// The head took longer than the `header` deadline.
     pub(super) const HEAD_LATE: Self =
         Self::new(StatusCode::REQUEST_TIMEOUT, RequestRefusal::HeadTimeout, "the request head did not arrive in time");

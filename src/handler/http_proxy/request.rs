@@ -293,8 +293,17 @@ mod tests {
         let client_certificate =
             certificate.map(|der| Arc::new(ClientCertificate { leaf: der.into(), common_name: None }));
         let (version, group) = (TlsVersion::V13, Group::X25519);
-        let tls =
-            TlsInfo { version, cipher: "", group, alpn: None, server_name: None, resumed: false, client_certificate };
+        let tls = TlsInfo {
+            version,
+            cipher: "",
+            group,
+            signature: None,
+            alpn: None,
+            server_name: None,
+            resumed: false,
+            client_certificate,
+            scope: None,
+        };
         let endpoint = Endpoint { name: EndpointName::new("internet").unwrap(), class: Class::Public, tls: true };
         let address = client.parse().unwrap();
         ConnectionInfo { endpoint: endpoint.into(), client: Remote(address), local: Local(address), tls: Some(tls) }

@@ -1,0 +1,143 @@
+//! Revocation lists: reading them, refusing those that say less than they seem to, and choosing one for each issuer.
+//!
+//! Called by `client_auth`. The verifier takes the first list under an issuer's name, so what it is given here has one
+//! for each: the latest. Where two authorities share a name, as after a change of key, each has a turn.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateRevocationListDer;
+use time::OffsetDateTime;
+use x509_parser::extensions::{IssuingDistributionPoint, ParsedExtension};
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
+
+use super::read_all;
+
+/// A file of revocation lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crl {
+    /// The file.
+    pub file: String,
+    /// When the first of its lists becomes stale; from then on clients are refused. `None` where none says.
+    pub next_update: Option<OffsetDateTime>,
+}
+
+type Der = CertificateRevocationListDer<'static>;
+
+/// Every list of every file, read and chosen from.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    pub(super) files: Vec<Crl>,
+    /// One list for each issuer's name; more than one such set where several keys have one name.
+    pub(super) sets: Vec<Vec<Der>>,
+}
+
+/// What must be known of a list to choose it.
+struct List {
+    der: Der,
+    issuer: Vec<u8>,
+    /// Which of the issuer's keys signed it, where it says.
+    key_id: Option<Vec<u8>>,
+    since: OffsetDateTime,
+    next_update: OffsetDateTime,
+}
+
+impl Lists {
+    /// Reads the files; relative paths are relative to `directory`.
+    ///
+    /// # Errors
+    /// What is wrong, in words that begin with the file.
+    pub(super) fn read(paths: &[PathBuf], directory: &Path) -> Result<Self, Vec<String>> {
+        let (mut files, mut lists, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        for path in paths {
+            let path = directory.join(path);
+            match read_file(&path) {
+                Ok(found) => {
+                    let next_update = found.iter().map(|list| list.next_update).min();
+                    files.push(Crl { file: path.display().to_string(), next_update });
+                    lists.extend(found);
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() { Ok(Self { files, sets: sets(lists) }) } else { Err(faults) }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<List>, String> {
+    let blocks: Vec<Der> = read_all(path, "X509 CRL")?;
+    let several = blocks.len() > 1;
+    let read = |(index, der)| {
+        let place = if several { format!(", list {}", index + 1) } else { String::new() };
+        read_list(der).map_err(|why| format!("{}{place}: {why}", path.display()))
+    };
+    blocks.into_iter().enumerate().map(read).collect()
+}
+
+fn read_list(der: Der) -> Result<List, String> {
+    let bytes = der.to_vec();
+    let (rest, list) = CertificateRevocationList::from_der(&bytes).map_err(|_| "it is not a DER revocation list")?;
+    if !rest.is_empty() {
+        return Err("bytes follow the revocation list".into());
+    }
+    let next_update = list.next_update().ok_or(
+        "it does not say when it becomes stale (nextUpdate), so an old one could be replayed; have the CA issue it with one",
+    )?;
+    let mut key_id = None;
+    for extension in list.extensions() {
+        match (extension.oid.to_id_string().as_str(), extension.parsed_extension()) {
+            (DELTA, _) => return Err("it lists changes to another list only (a delta); name the full list".into()),
+            (_, ParsedExtension::IssuingDistributionPoint(scope)) => partial(scope)?,
+            (SCOPE, _) => return Err("its issuingDistributionPoint cannot be read".into()),
+            (_, ParsedExtension::AuthorityKeyIdentifier(id)) => {
+                key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+            }
+            _ => {}
+        }
+    }
+    Ok(List {
+        issuer: list.issuer().as_raw().to_vec(),
+        key_id,
+        since: list.last_update().to_datetime(),
+        next_update: next_update.to_datetime(),
+        der,
+    })
+}
+
+/// deltaCRLIndicator (RFC 5280, section 5.2.4).
+const DELTA: &str = "2.5.29.27";
+/// issuingDistributionPoint (RFC 5280, section 5.2.5).
+const SCOPE: &str = "2.5.29.28";
+
+/// Refuses a list that holds a part of what its issuer revoked: a certificate that is not on it may be revoked all the
+/// same.
+fn partial(scope: &IssuingDistributionPoint<'_>) -> Result<(), String> {
+    let fault = if scope.indirect_crl {
+        "it is indirect: it lists certificates of other issuers"
+    } else if scope.distribution_point.is_some() {
+        "it is a partition: it is for one distribution point of its issuer"
+    } else if scope.only_some_reasons.is_some() {
+        "it is a partition: it lists some reasons for revocation only"
+    } else if scope.only_contains_attribute_certs {
+        "it is for attribute certificates"
+    } else {
+        return Ok(());
+    };
+    Err(format!("{fault} (issuingDistributionPoint); name the issuer's full list"))
+}
+
+/// The latest list of each key, a set with one for each issuer's name at a time.
+fn sets(lists: Vec<List>) -> Vec<Vec<Der>> {
+    let mut issuers = BTreeMap::<Vec<u8>, BTreeMap<Option<Vec<u8>>, List>>::new();
+    for list in lists {
+        let keys = issuers.entry(list.issuer.clone()).or_default();
+        match keys.get(&list.key_id) {
+            Some(known) if known.since >= list.since => {}
+            _ => drop(keys.insert(list.key_id.clone(), list)),
+        }
+    }
+    let most = issuers.values().map(BTreeMap::len).max().unwrap_or(0);
+    let nth =
+        |keys: &BTreeMap<_, List>, n: usize| keys.values().nth(n.min(keys.len() - 1)).map(|list| list.der.clone());
+    (0..most).map(|n| issuers.values().filter_map(|keys| nth(keys, n)).collect()).collect()
+}
