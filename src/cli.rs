@@ -16,11 +16,15 @@ mod run;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
 use args::{Cli, Command};
 use report::Terminal;
+
+/// How long plugins may take to be cleaned up at the end.
+const CLEANUP: Duration = Duration::from_secs(10);
 
 /// Runs the command that the process was started with.
 ///
@@ -31,6 +35,8 @@ pub fn main() -> ExitCode {
     // Not locked: while a command runs, others write here too, such as the access log.
     let mut out = io::stdout();
     let done = dispatch(command, &mut out).and_then(|status| out.flush().map(|()| status));
+    // A command that planned has started plugins, and dropped them.
+    crate::plugin::settle(CLEANUP);
     match done {
         Ok(status) => status,
         // Whoever reads has read enough, as `head` does.

@@ -450,6 +450,8 @@ pub enum HandlerConfig {
     Respond(RespondConfig),
     /// Sends back every byte it gets.
     Echo(EchoConfig),
+    /// Serves connections by shared libraries of your own.
+    Plugin(PluginConfig),
 }
 
 /// `type = "http-proxy"`
@@ -541,6 +543,75 @@ impl Default for RespondConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EchoConfig {}
+
+/// `type = "plugin"`. An endpoint's `settings` go to its instance as JSON.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginConfig {
+    /// The shared library; several are listed as `layers` instead.
+    pub file: Option<PathBuf>,
+    /// Where it runs.
+    pub run: RunConfig,
+    /// How many threads its pool has.
+    pub threads: usize,
+    /// A chain of plugins, the first next to the client.
+    pub layers: Vec<PluginLayerConfig>,
+    /// How many events may wait for a pool before new connections are refused.
+    pub queue: usize,
+    /// How long a call into a plugin may take; one that takes longer has the instance given up.
+    pub timeout: String,
+    /// The largest message, in bytes; without framing, how much input may wait to be consumed.
+    pub max_message: u32,
+    /// How much may be queued for a client, in bytes.
+    pub max_queue: u32,
+    /// How much an instance's queues and buffers may hold together, in bytes.
+    pub max_buffered: usize,
+}
+
+impl Default for PluginConfig {
+    fn default() -> Self {
+        Self {
+            file: None,
+            run: RunConfig::Pool,
+            threads: default_threads(),
+            layers: Vec::new(),
+            queue: 1024,
+            timeout: "10s".into(),
+            max_message: 65_536,
+            max_queue: 1_048_576,
+            max_buffered: 268_435_456,
+        }
+    }
+}
+
+/// One layer of a chain of plugins.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginLayerConfig {
+    /// The shared library.
+    pub file: PathBuf,
+    /// Where it runs.
+    #[serde(default)]
+    pub run: RunConfig,
+    /// How many threads its pool has.
+    #[serde(default = "default_threads")]
+    pub threads: usize,
+}
+
+fn default_threads() -> usize {
+    4
+}
+
+/// Where a plugin runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RunConfig {
+    /// On threads of its own: it may block.
+    #[default]
+    Pool,
+    /// On the gateway's workers: quicker, for plugins that promise never to block.
+    Inline,
+}
 
 /// `[upstreams.NAME]`
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -347,6 +348,11 @@ impl Running {
             }
         }
         self.access_log.finish();
+        // With the last plan go its instances; their cleanups must not be cut.
+        drop(self);
+        if !crate::plugin::settle(CLEANUP) {
+            warn!("plugins are still being cleaned up after {CLEANUP:?}; stopping without them");
+        }
         info!("stopped");
     }
 
@@ -393,3 +399,6 @@ impl Running {
         }
     }
 }
+
+/// How long plugins may take to be cleaned up at the end.
+const CLEANUP: Duration = Duration::from_secs(10);

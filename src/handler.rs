@@ -6,6 +6,7 @@
 pub mod echo;
 pub mod http;
 pub mod http_proxy;
+pub mod plugin;
 pub mod respond;
 pub mod tcp_proxy;
 
@@ -19,6 +20,7 @@ use crate::access_log::AccessLog;
 use crate::drain::Drain;
 use crate::identity::{ConnectionInfo, Endpoint};
 use crate::metrics::EndpointMetrics;
+use crate::plugin::Chain;
 use crate::stream::Stream;
 
 /// What an endpoint's own `settings` table says.
@@ -40,6 +42,27 @@ pub trait Handler: Send + Sync + 'static {
     /// A setting that is unknown or wrong; it stops start-up, or leaves the old plan serving on a reload.
     fn start(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError>;
 
+    /// Makes the instance that takes the place of `running`, which is another handler's or an earlier one's of this name, on a
+    /// reload; or returns `running` itself, where that can go on serving.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    fn replace(
+        &self,
+        running: &Arc<dyn Instance>,
+        endpoint: &Arc<Endpoint>,
+        settings: &Settings,
+    ) -> Result<Arc<dyn Instance>, StartError> {
+        let _ = running;
+        self.start(endpoint, settings)
+    }
+
+    /// What it was made from that its words do not tell, such as the code of a plugin. Where it differs, a reload calls the
+    /// endpoint changed.
+    fn fingerprint(&self) -> String {
+        String::new()
+    }
+
     /// The protocols that it speaks, for ALPN where the endpoint names none: most preferred first.
     fn protocols(&self) -> &'static [&'static str] {
         &[]
@@ -52,6 +75,32 @@ pub trait Instance: Send + Sync + 'static {
     ///
     /// Runs on the worker that accepted the connection: it must not block. Dropping the future ends the connection.
     fn serve(self: Arc<Self>, connection: Connection) -> Serving;
+
+    /// Whether a new connection may come now. Asked at every accept, so it is answered at once.
+    fn admits(&self) -> bool {
+        true
+    }
+
+    /// Why the endpoint is not ready, although it is open; `None` while it is.
+    fn unready(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether a reload should start a new instance although nothing about this one has changed.
+    fn is_spent(&self) -> bool {
+        false
+    }
+
+    /// A reload has put another instance in its place, or removed its endpoint: connections that are left by `deadline` from
+    /// now should end then. It must not block.
+    fn retire(&self, deadline: Duration) {
+        let _ = deadline;
+    }
+
+    /// The plugins behind it, for the admin port.
+    fn plugin(&self) -> Option<&Chain> {
+        None
+    }
 
     /// Called once, after the instance's last connection has ended: when the gateway stops, or a reload has replaced the
     /// instance. It must not block.

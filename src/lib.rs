@@ -26,6 +26,7 @@ pub mod listener;
 pub mod metrics;
 mod notify;
 pub mod plan;
+pub mod plugin;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod reload;

@@ -137,6 +137,10 @@ impl Door {
                 return;
             }
         };
+        if !instance.admits() {
+            endpoint.reject(Rejection::Handler, peer, "the handler takes no connections now");
+            return;
+        }
         let slot = match Slot::take(gateway_limit, endpoint_limit, &endpoint.context.metrics) {
             Ok(slot) => slot,
             Err(full) => {

@@ -145,6 +145,8 @@ labels! {
         ProxyHeader = "proxy_header",
         /// `accept` failed because descriptors or memory ran out.
         Resources = "resources",
+        /// The handler takes none now: its plugin is not ready, was given up, or has too much to do.
+        Handler = "handler",
         /// The connection's task panicked.
         Panic = "panic",
     }

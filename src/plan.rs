@@ -27,6 +27,7 @@ use crate::clients::Clients;
 use crate::config::{Config, HandlerConfig, Problems, nearest};
 use crate::handler::echo::Echo;
 use crate::handler::http_proxy::HttpProxy;
+use crate::handler::plugin::Plugin;
 use crate::handler::respond::Respond;
 use crate::handler::tcp_proxy::TcpProxy;
 use crate::handler::{Context, Handler, Started};
@@ -283,6 +284,15 @@ impl Plan {
 }
 
 impl EndpointPlan {
+    /// What serves its connections, unless it is refused.
+    #[must_use]
+    pub fn instance(&self) -> Option<&Arc<Started>> {
+        match &self.state {
+            EndpointState::Ready { instance } => Some(instance),
+            EndpointState::Refused(_) => None,
+        }
+    }
+
     /// Whether it can serve.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -366,7 +376,7 @@ fn handlers(
 ) -> BTreeMap<String, Option<Named>> {
     let mut handlers: BTreeMap<String, Option<Named>> = BTreeMap::new();
     for (name, config) in &inputs.config.handlers {
-        let made = handler(inputs, config, upstreams).map_err(|faults| {
+        let made = handler(inputs, name, config, upstreams).map_err(|faults| {
             for (path, message) in faults {
                 let path: Vec<&str> = ["handlers", name].into_iter().chain(path.split_terminator('.')).collect();
                 problems.push(&path, message, None);
@@ -383,7 +393,12 @@ fn handlers(
     handlers
 }
 
-fn handler(inputs: &Inputs<'_>, config: &HandlerConfig, upstreams: &[Arc<Upstream>]) -> Result<Named, Faults> {
+fn handler(
+    inputs: &Inputs<'_>,
+    name: &str,
+    config: &HandlerConfig,
+    upstreams: &[Arc<Upstream>],
+) -> Result<Named, Faults> {
     let upstream = |wanted: &str| match upstreams.iter().find(|upstream| *upstream.name == *wanted) {
         Some(found) => Ok(Arc::clone(found)),
         None => Err(match nearest(wanted, upstreams.iter().map(|upstream| &*upstream.name)) {
@@ -397,5 +412,6 @@ fn handler(inputs: &Inputs<'_>, config: &HandlerConfig, upstreams: &[Arc<Upstrea
         HandlerConfig::TcpProxy(config) => (Arc::new(TcpProxy::new(config, &upstream)?), "tcp-proxy"),
         HandlerConfig::Respond(config) => (Arc::new(Respond::new(config)?), "respond"),
         HandlerConfig::Echo(_) => (Arc::new(Echo), "echo"),
+        HandlerConfig::Plugin(config) => (Arc::new(Plugin::new(name, config, inputs.directory)?), "plugin"),
     })
 }

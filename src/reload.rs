@@ -154,6 +154,7 @@ impl Reloader {
                 let prepared =
                     self.doors.prepare(&plan, &mut Inherited::default()).map_err(|errors| Failure { errors })?;
                 let addresses = self.swap(&plan, prepared);
+                retire(&running.plan, &plan);
                 log_endpoints(&plan, &change, &addresses);
                 state.reload_succeeded(Snapshot { plan: Arc::new(plan), addresses });
             }
@@ -236,6 +237,16 @@ fn refused(running: &Plan, next: &Plan) -> Vec<String> {
         |name: &str| running.endpoint(name).is_some_and(|before| matches!(before.state, EndpointState::Refused(_)));
     let new = next.endpoints.iter().filter(|endpoint| strict || !known(endpoint.endpoint.name.as_str()));
     new.flat_map(|endpoint| endpoint.refusals()).collect()
+}
+
+/// Tells every instance that serves no new connections any more that those it has should end in time.
+fn retire(running: &Plan, next: &Plan) {
+    for instance in running.endpoints.iter().filter_map(|endpoint| endpoint.instance()) {
+        let mut kept = next.endpoints.iter().filter_map(|endpoint| endpoint.instance());
+        if !kept.any(|kept| Arc::ptr_eq(kept, instance)) {
+            instance.instance().retire(next.drain_timeout);
+        }
+    }
 }
 
 /// Says of every endpoint that is new or changed what start-up says of all.

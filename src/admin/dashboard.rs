@@ -70,7 +70,7 @@ fn endpoints(html: &mut String, asked: &Asked<'_>, stats: &Stats) {
         endpoint(html, plan, asked);
         endpoint_numbers(html, stats.endpoints.get(&plan.endpoint.name).unwrap_or(&none));
         for reason in reasons(plan) {
-            let _ = write!(html, "<tr class=more><td colspan=13 class='long deny'>{}", Text(reason));
+            let _ = write!(html, "<tr class=more><td colspan=13 class='long deny'>{}", Text(&reason));
         }
     }
     html.push_str("</table></div></section>");

@@ -149,14 +149,14 @@ impl State {
 /// Whether an endpoint takes connections, given how far the gateway is.
 #[must_use]
 pub fn is_up(endpoint: &EndpointPlan, lifecycle: Lifecycle) -> bool {
-    lifecycle == Lifecycle::Serving && matches!(endpoint.state, EndpointState::Ready { .. })
+    lifecycle == Lifecycle::Serving && reasons(endpoint).is_empty()
 }
 
-/// Why an endpoint is refused; nothing if it is not.
+/// Why an endpoint is refused, or is open and not ready; nothing if it serves.
 #[must_use]
-pub fn reasons(endpoint: &EndpointPlan) -> &[String] {
+pub fn reasons(endpoint: &EndpointPlan) -> Vec<String> {
     match &endpoint.state {
-        EndpointState::Ready { .. } => &[],
-        EndpointState::Refused(reasons) => reasons,
+        EndpointState::Ready { instance } => instance.instance().unready().into_iter().collect(),
+        EndpointState::Refused(reasons) => reasons.clone(),
     }
 }

@@ -138,7 +138,7 @@ fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Val
         "addresses": running.addresses.get(&plan.endpoint.name),
         "handler": { "name": plan.handler.0, "type": plan.handler.1 },
         "required": plan.required,
-        "state": if reasons(plan).is_empty() { "ready" } else { "refused" },
+        "state": state(plan),
         "reasons": reasons(plan),
         "up": is_up(plan, lifecycle),
         "max_connections": plan.max_connections,
@@ -146,6 +146,14 @@ fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Val
         "served": plan.endpoint.tls.then(|| served(plan)),
         "fallback_active": !plan.certificates.fallbacks.is_empty(),
     })
+}
+
+fn state(plan: &EndpointPlan) -> &'static str {
+    match plan.instance() {
+        None => "refused",
+        Some(_) if reasons(plan).is_empty() => "ready",
+        Some(_) => "not_ready",
+    }
 }
 
 /// The files of the chains that are served.

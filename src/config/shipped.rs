@@ -9,6 +9,8 @@ use serde_json::Value;
 use super::{Source, json_schema};
 
 const FULL: &str = include_str!("../../config/full.toml");
+/// A plugin has to be built first, so its keys have a file of their own.
+const PLUGIN: &str = include_str!("../../config/plugin.toml");
 
 #[test]
 fn every_file_in_config_parses() {
@@ -22,13 +24,14 @@ fn every_file_in_config_parses() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 7);
+    assert_eq!(seen, 8);
 }
 
 #[test]
-fn full_toml_shows_every_key_and_every_default() {
+fn full_toml_and_plugin_toml_show_every_key_and_every_default() {
     let mut shown = Vec::new();
     gather(&toml::from_str(FULL).unwrap(), &mut shown);
+    gather(&toml::from_str(PLUGIN).unwrap(), &mut shown);
     let schema = json_schema();
     let tables = schema["$defs"].as_object().unwrap().values();
     let variants = schema["$defs"]["HandlerConfig"]["oneOf"].as_array().unwrap();

@@ -31,13 +31,20 @@ pub struct Basis {
 impl Basis {
     /// Takes note of words and files. Call it before the files are read for use: a file that changes in between then
     /// looks different at the next reload, and not the same for ever.
-    pub(super) fn new(inputs: &Inputs<'_>, name: &str, config: &EndpointConfig, upstreams: &[Arc<Upstream>]) -> Self {
+    /// `fingerprint` is the handler's.
+    pub(super) fn new(
+        inputs: &Inputs<'_>,
+        name: &str,
+        config: &EndpointConfig,
+        upstreams: &[Arc<Upstream>],
+        fingerprint: &str,
+    ) -> Self {
         let handler = inputs.config.handlers.get(&config.handler);
         let named = handler.map(named_upstreams).unwrap_or_default();
         let used = upstreams.iter().filter(|upstream| named.contains(&&*upstream.name));
         let before = inputs.previous.and_then(|plan| plan.endpoint(name)).map(|running| &running.basis);
         Self {
-            words: json!([config, handler, inputs.config.audit]).to_string(),
+            words: json!([config, handler, fingerprint, inputs.config.audit]).to_string(),
             upstreams: used.map(|upstream| upstream.description()).collect(),
             chains: files::look(
                 files::of_chains(config),
@@ -100,6 +107,6 @@ fn named_upstreams(config: &HandlerConfig) -> Vec<&str> {
             config.upstream.as_deref().into_iter().chain(routes).collect()
         }
         HandlerConfig::TcpProxy(config) => vec![&config.upstream],
-        HandlerConfig::Respond(_) | HandlerConfig::Echo(_) => Vec::new(),
+        HandlerConfig::Respond(_) | HandlerConfig::Echo(_) | HandlerConfig::Plugin(_) => Vec::new(),
     }
 }

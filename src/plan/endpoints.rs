@@ -38,7 +38,9 @@ pub(super) fn plan(
     let mut endpoints = Vec::new();
     for (name, config) in configs {
         let listen = addresses.get(name.as_str()).cloned().unwrap_or_default();
-        let basis = Basis::new(inputs, name, config, upstreams);
+        let handler = handlers.get(&config.handler).and_then(Option::as_ref);
+        let fingerprint = handler.map(|(handler, _)| handler.fingerprint()).unwrap_or_default();
+        let basis = Basis::new(inputs, name, config, upstreams, &fingerprint);
         let running = inputs.previous.and_then(|plan| plan.endpoint(name));
         if let Some(running) = running.filter(|running| is_same(running, &basis, inputs)) {
             endpoints.push(Arc::clone(running));
@@ -67,7 +69,8 @@ fn is_same(running: &EndpointPlan, basis: &Basis, inputs: &Inputs<'_>) -> bool {
     let certificates = &running.certificates;
     // What is held back while the gateway runs is an error to whoever asks for a reload.
     let held = inputs.aim == Aim::Load && !certificates.held.is_empty();
-    basis.has_inputs_of(&running.basis) && certificates.span.holds_at(inputs.now) && !held
+    let spent = running.instance().is_some_and(|running| running.instance().is_spent());
+    basis.has_inputs_of(&running.basis) && certificates.span.holds_at(inputs.now) && !held && !spent
 }
 
 impl EndpointPlan {
@@ -179,7 +182,9 @@ impl One<'_, '_> {
         let state = match (refused, alike.map(|running| &running.state)) {
             (Some(reasons), _) => EndpointState::Refused(reasons),
             // Its handler need not know that a file is new.
-            (None, Some(EndpointState::Ready { instance })) => EndpointState::Ready { instance: Arc::clone(instance) },
+            (None, Some(EndpointState::Ready { instance })) if !instance.instance().is_spent() => {
+                EndpointState::Ready { instance: Arc::clone(instance) }
+            }
             (None, _) => EndpointState::Ready { instance: self.start(&handler, &endpoint)? },
         };
         Some(EndpointPlan {
@@ -200,9 +205,16 @@ impl One<'_, '_> {
     }
 
     fn start(&mut self, handler: &Arc<dyn Handler>, endpoint: &Arc<Endpoint>) -> Option<Arc<Started>> {
-        match handler.start(endpoint, &self.config.settings) {
-            Ok(instance) => Some(Arc::new(Started::new(instance))),
-            Err(error) => {
+        let settings = &self.config.settings;
+        let running = self.running.and_then(|running| running.instance());
+        let instance = match running {
+            Some(running) => handler.replace(running.instance(), endpoint, settings),
+            None => handler.start(endpoint, settings),
+        };
+        match (instance, running) {
+            (Ok(instance), Some(running)) if Arc::ptr_eq(&instance, running.instance()) => Some(Arc::clone(running)),
+            (Ok(instance), _) => Some(Arc::new(Started::new(instance))),
+            (Err(error), _) => {
                 let path: Vec<&str> = std::iter::once("settings").chain(error.setting.as_deref()).collect();
                 self.problem(&path, error.message, None);
                 None

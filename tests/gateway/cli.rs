@@ -89,6 +89,7 @@ fn check_lists_unfit_chains_beside_what_would_be_served_in_their_place() {
 #[test]
 fn every_file_in_config_passes_its_check_or_fails_as_it_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    crate::support::plugins::chat_of_the_configuration();
     let mut checked = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -102,7 +103,7 @@ fn every_file_in_config_passes_its_check_or_fails_as_it_says() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 7);
+    assert_eq!(checked, 8);
 }
 
 #[test]

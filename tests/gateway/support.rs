@@ -3,6 +3,7 @@
 pub mod client;
 pub mod h2;
 pub mod peers;
+pub mod plugins;
 pub mod tls;
 pub mod upstream;
 
