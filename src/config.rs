@@ -81,11 +81,14 @@ pub struct GatewayConfig {
     pub drain_timeout: String,
     /// How many connections the gateway holds at most, over all endpoints.
     pub max_connections: usize,
+    /// Whether chains, keys, authorities and revocation lists are taken anew when their files change. The configuration
+    /// itself is read anew only when a reload is asked for.
+    pub watch: bool,
 }
 
 impl Default for GatewayConfig {
     fn default() -> Self {
-        Self { workers: 0, drain_timeout: "30s".into(), max_connections: 100_000 }
+        Self { workers: 0, drain_timeout: "30s".into(), max_connections: 100_000, watch: true }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::handover::{Predecessor, Successor};
 use crate::listener::inherited::Inherited;
 use crate::listener::spares::{Spare, Spares};
 use crate::notify;
-use crate::plan::{EndpointState, Plan};
+use crate::plan::{Aim, EndpointState, Plan};
 use crate::reload::{self, Handle, Recipe, Reloader, cannot_listen};
 use crate::worker::{Order, Worker};
 
@@ -124,7 +124,7 @@ impl Builder {
     /// # Errors
     /// Everything that is wrong with the configuration.
     pub fn plan(&self, access_log: AccessLog) -> Result<Plan, Problems> {
-        self.recipe.plan(&self.config, access_log, None)
+        self.recipe.plan(&self.config, access_log, None, Aim::Load)
     }
 
     /// Opens every port and starts serving.

@@ -17,7 +17,7 @@ mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -44,6 +44,7 @@ use crate::units;
 use crate::upstream::Upstream;
 
 pub use self::basis::Basis;
+pub(crate) use self::files::Stamp;
 
 /// A configuration that was checked and is ready to run.
 pub struct Plan {
@@ -66,12 +67,14 @@ pub struct Plan {
 }
 
 /// The admin port's settings.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AdminPlan {
     /// Where it listens.
     pub listen: SocketAddr,
     /// The bearer token that a request must carry; `None` asks for none.
     pub token: Option<Arc<str>>,
+    /// Where it was read from.
+    pub token_file: Option<PathBuf>,
 }
 
 /// One endpoint, ready to be opened, or refused with its reasons.
@@ -256,7 +259,8 @@ impl Plan {
 
     /// Every file that it was made from, besides the configuration.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.endpoints.iter().flat_map(|endpoint| endpoint.basis.files())
+        let token = self.admin.iter().filter_map(|admin| admin.token_file.as_deref());
+        self.endpoints.iter().flat_map(|endpoint| endpoint.basis.files()).chain(token)
     }
 
     /// For how long its verdicts hold, as far as the clock is concerned.
@@ -339,9 +343,9 @@ fn admin(inputs: &Inputs<'_>, problems: &mut Problems) -> Option<AdminPlan> {
         return None;
     }
     let listen = problems.take(&["admin", "listen"], units::listen_address(&config.listen))?;
-    let token = config.token_file.as_ref().map(|file| {
-        let path = inputs.directory.join(file);
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let token_file = config.token_file.as_ref().map(|file| inputs.directory.join(file));
+    let token = token_file.as_ref().map(|path| {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
         match text.lines().next().map(str::trim) {
             Some(token) if token.len() >= MIN_TOKEN => Ok(Arc::from(token)),
             _ => Err(format!("{}: its first line is shorter than {MIN_TOKEN} characters", path.display())),
@@ -355,7 +359,7 @@ fn admin(inputs: &Inputs<'_>, problems: &mut Problems) -> Option<AdminPlan> {
         let message = format!("{listen} can be reached from other machines, and no token is asked for");
         problems.push(&["admin", "listen"], message, Some("listen on 127.0.0.1, or set token_file".into()));
     }
-    Some(AdminPlan { listen, token })
+    Some(AdminPlan { listen, token, token_file })
 }
 
 /// A token that is shorter can be guessed.

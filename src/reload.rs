@@ -1,18 +1,22 @@
 //! Swaps one plan for the next while connections are served.
 //!
 //! Owns the thread on which plans are made and begun, one at a time, from the first one at start-up on. `gateway` starts it
-//! and passes SIGHUP on to it; the control socket asks it. A reload that fails anywhere leaves the old plan serving, with
+//! and passes SIGHUP on to it; the control socket asks it; `renewal` acts where files or the clock have changed. A reload that fails anywhere leaves the old plan serving, with
 //! nothing opened and nothing closed, and says so in its answer, in the log and in `/metrics`.
 
 mod change;
 mod doors;
+mod kernel;
+mod places;
+mod renewal;
+mod watch;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +25,8 @@ use tracing::{error, info};
 pub use self::change::{Change, Failure};
 pub(crate) use self::doors::{Addresses, cannot_listen};
 use self::doors::{Doors, Prepared};
+use self::renewal::HEARTBEAT;
+use self::watch::Watch;
 use crate::access_log::AccessLog;
 use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::config::{Config, OnRefused, Problems, Source};
@@ -52,6 +58,7 @@ impl Recipe {
         config: &Config,
         access_log: AccessLog,
         previous: Option<&Plan>,
+        aim: Aim,
     ) -> Result<Plan, Problems> {
         Plan::new(&Inputs {
             config,
@@ -61,7 +68,7 @@ impl Recipe {
             access_log,
             now: SystemTime::now(),
             previous,
-            aim: Aim::Load,
+            aim,
         })
     }
 }
@@ -72,11 +79,24 @@ pub(crate) struct Reloader {
     access_log: AccessLog,
     doors: Doors,
     workers: Vec<mpsc::Sender<Order>>,
+    /// Once the thread runs.
+    watch: Option<Watch>,
+    /// Since when files are broken that may only be half written.
+    broken_since: Option<Instant>,
 }
 
 /// Asks the reload thread. It ends when the last of these is dropped.
 #[derive(Clone)]
 pub(crate) struct Handle(mpsc::Sender<Wish>);
+
+/// Why the thread wakes.
+enum Cause {
+    Asked(Wish),
+    /// Files or the clock may have changed.
+    Look,
+    /// Nobody is left to ask.
+    Stop,
+}
 
 struct Wish {
     dry_run: bool,
@@ -112,7 +132,8 @@ impl Reloader {
     ) -> Result<(Self, Ready), Vec<String>> {
         let doors = Doors::new(plan.workers, spares);
         let prepared = doors.prepare(plan, inherited)?;
-        Ok((Self { recipe, access_log, doors, workers: Vec::new() }, Ready(prepared)))
+        let reloader = Self { recipe, access_log, doors, workers: Vec::new(), watch: None, broken_since: None };
+        Ok((reloader, Ready(prepared)))
     }
 
     /// Begins the first plan on the workers that receive from `workers`; returns where it listens.
@@ -121,33 +142,69 @@ impl Reloader {
         self.swap(plan, ready.0)
     }
 
-    /// Starts the thread that reloads when asked.
+    /// Starts the thread that reloads when asked, and renews the plan when its files or the clock have changed.
     pub(crate) fn start(mut self, state: Arc<State>) -> std::io::Result<(Handle, JoinHandle<()>)> {
         let (sender, mut wishes) = mpsc::channel::<Wish>(WAITING);
-        let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            while let Some(wish) = wishes.blocking_recv() {
-                if !wish.dry_run {
-                    notify::reloading();
-                }
-                let result = self.reload(&state, wish.dry_run);
-                if !wish.dry_run {
-                    notify::ready();
-                }
-                if let Some(answer) = wish.answer {
-                    // Whoever asked may have gone.
-                    let _ = answer.send(result);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let run = move || {
+            self.watch = Some(Watch::new());
+            self.cover(&state.snapshot().plan);
+            loop {
+                // Whatever is done is done outside of the runtime: it blocks.
+                match runtime.block_on(self.next_cause(&state, &mut wishes)) {
+                    Cause::Asked(wish) => self.answer(&state, wish),
+                    Cause::Look => self.attend(&state),
+                    Cause::Stop => return,
                 }
             }
-        })?;
+        };
+        let thread = std::thread::Builder::new().name("reload".into()).spawn(run)?;
         Ok((Handle(sender), thread))
+    }
+
+    async fn next_cause(&mut self, state: &State, wishes: &mut mpsc::Receiver<Wish>) -> Cause {
+        let rest = self.rest(state);
+        let news = async {
+            match &mut self.watch {
+                Some(watch) => watch.news().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            wish = wishes.recv() => wish.map_or(Cause::Stop, Cause::Asked),
+            () = news => Cause::Look,
+            () = tokio::time::sleep(rest) => Cause::Look,
+        }
+    }
+
+    fn answer(&mut self, state: &State, wish: Wish) {
+        if !wish.dry_run {
+            notify::reloading();
+        }
+        let result = self.reload(state, wish.dry_run);
+        if !wish.dry_run {
+            notify::ready();
+        }
+        if result.is_ok() && !wish.dry_run {
+            self.broken_since = None;
+            self.cover(&state.snapshot().plan);
+        }
+        if let Some(answer) = wish.answer {
+            // Whoever asked may have gone.
+            let _ = answer.send(result);
+        }
+    }
+
+    /// Were this thread to end, its sockets would close: a handler's panic must not reach them.
+    fn guarded<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> Result<R, Failure> {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        done.map_err(|_| Failure::new("making the plan panicked; see the log"))
     }
 
     /// One reload, from the file to the swap.
     fn reload(&mut self, state: &State, dry_run: bool) -> Result<Change, Failure> {
         let running = state.snapshot();
-        // Were this thread to end, its sockets would close: a handler's panic must not reach them.
-        let next = catch_unwind(AssertUnwindSafe(|| self.next(&running, state.lifecycle())));
-        let next = next.unwrap_or_else(|_| Err(Failure::new("making the plan panicked; see the log")));
+        let next = self.guarded(|reloader| reloader.next(&running, state.lifecycle())).and_then(|next| next);
         let begun = next.and_then(|plan| {
             let change = Change::between(&running.plan, &plan, dry_run);
             if !dry_run {
@@ -184,7 +241,7 @@ impl Reloader {
         };
         let source = Source::read(file).map_err(|problem| lines(vec![problem]))?;
         let config = source.parse().map_err(lines)?;
-        let plan = self.recipe.plan(&config, self.access_log.clone(), Some(&running.plan));
+        let plan = self.recipe.plan(&config, self.access_log.clone(), Some(&running.plan), Aim::Load);
         let plan = plan.map_err(|problems| lines(problems.placed(Some(&source))))?;
         let fixed = fixed(&running.plan, &plan);
         if !fixed.is_empty() {

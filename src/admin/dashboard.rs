@@ -46,8 +46,8 @@ fn header(html: &mut String, asked: &Asked<'_>, stats: &Stats) {
         Span(stats.uptime_seconds),
         stats.total.connections.active,
     );
-    if let Some(error) = asked.admin.state.reloads().last_error {
-        notice(html, "deny", format_args!("The last reload failed, and the plan before is served: {}", Text(&error)));
+    for error in asked.admin.state.reloads().errors() {
+        notice(html, "deny", format_args!("Not taken, and what was read before is served: {}", Text(error)));
     }
     if stats.access_log_dropped > 0 {
         notice(html, "warn", format_args!("{} lines of the access log were dropped.", stats.access_log_dropped));

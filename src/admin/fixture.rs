@@ -52,7 +52,7 @@ pub(crate) fn snapshot() -> Snapshot {
         workers: 1,
         drain_timeout: Duration::from_secs(30),
         max_connections: 1000,
-        admin: Some(AdminPlan { listen: ([127, 0, 0, 1], 0).into(), token: None }),
+        admin: Some(AdminPlan { listen: ([127, 0, 0, 1], 0).into(), token: None, token_file: None }),
         endpoints: [internal, internet, spare].map(Arc::new).into(),
         upstreams: vec![Arc::new(upstream())],
         handlers: BTreeMap::new(),

@@ -171,7 +171,7 @@ impl<'a> Servers<'a> {
 }
 
 fn reloads(out: &mut Exposition, reloads: &Reloads) {
-    out.family(&table::CONFIG_LAST_RELOAD_SUCCESSFUL).sample(&[], u8::from(reloads.last_error.is_none()));
+    out.family(&table::CONFIG_LAST_RELOAD_SUCCESSFUL).sample(&[], u8::from(reloads.errors().is_empty()));
     let at = reloads.last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
     out.family(&table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP).sample(&[], at.as_secs_f64());
     let mut family = out.family(&table::CONFIG_RELOADS);

@@ -69,8 +69,18 @@ pub struct Reloads {
     pub failed: u64,
     /// When the running plan was loaded.
     pub last_success: SystemTime,
-    /// Why the last reload failed; `None` if the last load succeeded.
+    /// Why the last reload that was asked for failed; `None` if it succeeded.
     pub last_error: Option<String>,
+    /// Why files that have changed are not taken; `None` if none is held back.
+    pub held: Option<String>,
+}
+
+impl Reloads {
+    /// Everything on disk that could not be taken.
+    #[must_use]
+    pub fn errors(&self) -> Vec<&str> {
+        self.last_error.iter().chain(&self.held).map(String::as_str).collect()
+    }
 }
 
 #[derive(Clone)]
@@ -83,7 +93,8 @@ impl State {
     /// The state of a gateway that starts with `running`.
     #[must_use]
     pub fn new(running: Snapshot) -> Arc<Self> {
-        let reloads = Reloads { succeeded: 0, failed: 0, last_success: SystemTime::now(), last_error: None };
+        let reloads =
+            Reloads { succeeded: 0, failed: 0, last_success: SystemTime::now(), last_error: None, held: None };
         Arc::new(Self {
             running: RwLock::new(Arc::new(running)),
             progress: Mutex::new(Progress { lifecycle: Lifecycle::Starting, reloads }),
@@ -109,6 +120,28 @@ impl State {
         reloads.succeeded += 1;
         reloads.last_success = SystemTime::now();
         reloads.last_error = None;
+        reloads.held = None;
+    }
+
+    /// Notes that files were taken anew.
+    pub fn renewed(&self) {
+        let reloads = &mut self.progress().reloads;
+        reloads.succeeded += 1;
+        reloads.last_success = SystemTime::now();
+    }
+
+    /// Notes that files have changed and are not taken; false if that is known.
+    pub fn held_back(&self, error: String) -> bool {
+        let reloads = &mut self.progress().reloads;
+        let news = reloads.held.as_ref() != Some(&error);
+        reloads.failed += u64::from(news);
+        reloads.held = Some(error);
+        news
+    }
+
+    /// Notes that no file is held back; false if that is known.
+    pub fn mended(&self) -> bool {
+        self.progress().reloads.held.take().is_some()
     }
 
     /// Notes that a reload failed and what runs still runs.

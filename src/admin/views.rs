@@ -31,7 +31,9 @@ pub(crate) fn readyz(asked: &Asked<'_>) -> Answer {
         needed.map(|plan| json!({ "endpoint": plan.endpoint.name, "reasons": reasons(plan) })).collect();
     let ready = lifecycle == Lifecycle::Serving && refused.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Answer::json(status, &json!({ "ready": ready, "lifecycle": lifecycle, "refused": refused }))
+    let reloads = asked.admin.state.reloads();
+    let detail = json!({ "ready": ready, "lifecycle": lifecycle, "refused": refused, "not_taken": reloads.errors() });
+    Answer::json(status, &detail)
 }
 
 pub(crate) fn metrics(asked: &Asked<'_>) -> Answer {

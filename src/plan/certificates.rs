@@ -1,7 +1,7 @@
 //! An endpoint's TLS: its chains decided upon, and a server configuration for what is fit.
 //!
-//! Called by `endpoints`; `chains` reads and audits. What is wrong with a chain or key file never stops start-up: it is a finding, and at worst the
-//! endpoint is refused. What is wrong with the settings does.
+//! Called by `endpoints`; `chains` reads and audits. What is wrong with a chain or key file never stops start-up: it is a
+//! finding, and at worst the endpoint is refused. What is wrong with the settings does.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -69,6 +69,12 @@ impl Acceptor {
         *self.scopes == *scopes
     }
 
+    /// Whether both are one: made once, and taken over from plan to plan.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.chains, &other.chains)
+    }
+
     /// What answers a client that asks for this name (SNI).
     #[must_use]
     pub fn choose(&self, server_name: Option<&str>) -> Chosen {

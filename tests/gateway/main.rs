@@ -21,3 +21,4 @@ mod smuggling;
 mod support;
 mod tcp_proxy;
 mod tls;
+mod watch;

@@ -31,9 +31,10 @@ fn install(folder: &Folder, chain: &str) {
     }
 }
 
-/// A TLS endpoint, `front`, that serves the folder's chain.
+/// A TLS endpoint, `front`, that serves the folder's chain, and looks at it only when asked to.
 fn tls_front() -> String {
-    format!("{}{}", show(), endpoint_with("front", "internal", "show", &[("site.pem".into(), "site.key".into())], ""))
+    let show = show().replace("workers = 1", "workers = 1\nwatch = false");
+    format!("{show}{}", endpoint_with("front", "internal", "show", &[("site.pem".into(), "site.key".into())], ""))
 }
 
 fn plain(name: &str, address: SocketAddr) -> String {
