@@ -620,11 +620,222 @@ pub enum RunConfig {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
-    /// The servers, each "ADDRESS:PORT"; taken in turn.
-    pub servers: Vec<String>,
+    /// The servers, each "HOST:PORT", or with a weight, `{ address = "HOST:PORT", weight = 3 }`.
+    pub servers: Vec<ServerConfig>,
+    /// How a server is chosen: "round-robin", "least-connections", "two-choices" (of two at random, the one with less in work), or `{ hash = … }`.
+    #[serde(default)]
+    pub balance: BalanceConfig,
+    /// How many requests or sessions each server has in work at most, over all workers; left out: as many as come.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<u32>,
+    /// Who waits while every server has `max_connections` in work; left out: nobody, the answer is 503 with `Retry-After`.
+    #[serde(default)]
+    pub queue: Option<QueueConfig>,
+    /// How long a server that comes back, or is new, gets less than its share, which rises from nothing; "0s": not at all.
+    #[serde(default = "no_time")]
+    pub slow_start: String,
+    /// What requests are sent in.
+    #[serde(default)]
+    pub protocol: ProtocolConfig,
+    /// TLS to the servers; left out: plain. Their certificates are always verified.
+    #[serde(default)]
+    pub tls: Option<UpstreamTlsConfig>,
+    /// How the servers are asked whether they are well; left out: they are not.
+    #[serde(default)]
+    pub health: Option<HealthConfig>,
+    /// When a server that fails is taken out. The last one never is.
+    #[serde(default)]
+    pub ejection: EjectionConfig,
+    /// When a request that failed at one server is tried at another.
+    #[serde(default)]
+    pub retries: RetriesConfig,
     /// Deadlines.
     #[serde(default)]
     pub timeouts: UpstreamTimeoutsConfig,
+}
+
+fn no_time() -> String {
+    "0s".into()
+}
+
+/// A server of an upstream.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ServerConfig {
+    /// "ADDRESS:PORT", with a weight of 1.
+    Address(String),
+    /// With its weight.
+    Weighted(WeightedServerConfig),
+}
+
+impl ServerConfig {
+    /// Its address as written.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Address(address) => address,
+            Self::Weighted(server) => &server.address,
+        }
+    }
+
+    /// Its weight.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        match self {
+            Self::Address(_) => 1,
+            Self::Weighted(server) => server.weight,
+        }
+    }
+}
+
+/// A server with its weight.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedServerConfig {
+    /// "ADDRESS:PORT".
+    pub address: String,
+    /// Its share of the load, in proportion to the others'.
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: u32,
+}
+
+/// How a server is chosen.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum BalanceConfig {
+    /// One of the words.
+    Word(String),
+    /// By a key.
+    Hash(HashConfig),
+}
+
+impl Default for BalanceConfig {
+    fn default() -> Self {
+        Self::Word("round-robin".into())
+    }
+}
+
+/// `balance = { hash = … }`: the same server for the same key, and few keys move when servers come or go.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HashConfig {
+    /// "client-address", "header:NAME" or "cookie:NAME". A request without that field or cookie goes in turn.
+    pub hash: String,
+}
+
+/// What requests to an upstream are sent in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum ProtocolConfig {
+    /// HTTP/1.1.
+    #[default]
+    #[serde(rename = "http/1.1")]
+    Http1,
+    /// HTTP/2; with prior knowledge where there is no TLS.
+    #[serde(rename = "h2")]
+    Http2,
+}
+
+/// `[upstreams.NAME.tls]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTlsConfig {
+    /// PEM file: the authorities that vouch for the servers. For public ones, the system's, such as "/etc/ssl/certs/ca-certificates.crt".
+    pub ca: PathBuf,
+    /// The name that every server must prove, and that is sent as SNI; left out: each server's own, as it stands in `servers`.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// PEM file: the gateway's own chain, for servers that ask for one.
+    #[serde(default)]
+    pub chain: Option<PathBuf>,
+    /// PEM file: the key of that chain.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The lowest protocol version.
+    #[serde(default)]
+    pub min_version: MinVersion,
+}
+
+/// `[upstreams.NAME.health]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// What is asked for, by GET; left out: that a connection can be opened is enough.
+    pub path: Option<String>,
+    /// Statuses of a server that is well; empty: 200 to 399.
+    pub status: Vec<u16>,
+    /// Between two checks of a server.
+    pub interval: String,
+    /// A check as a whole.
+    pub timeout: String,
+    /// How many checks in a row must go well before a server that is down counts as well again.
+    #[schemars(range(min = 1, max = 1000))]
+    pub healthy: u32,
+    /// How many checks in a row must fail before a server that is well counts as down.
+    #[schemars(range(min = 1, max = 1000))]
+    pub unhealthy: u32,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        let [interval, timeout] = ["5s", "2s"].map(String::from);
+        Self { path: None, status: Vec::new(), interval, timeout, healthy: 2, unhealthy: 3 }
+    }
+}
+
+/// `[upstreams.NAME.queue]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueConfig {
+    /// How many wait at most, over all workers.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub length: u32,
+    /// For how long at most.
+    #[serde(default = "one_second")]
+    pub timeout: String,
+}
+
+fn one_second() -> String {
+    "1s".into()
+}
+
+/// `[upstreams.NAME.ejection]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EjectionConfig {
+    /// After how many failures in a row; 0: never.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub failures: u32,
+    /// For how long; each time in a row, twice as long as before.
+    pub duration: String,
+    /// But no longer than this.
+    pub max_duration: String,
+}
+
+impl Default for EjectionConfig {
+    fn default() -> Self {
+        Self { failures: 5, duration: "10s".into(), max_duration: "5m".into() }
+    }
+}
+
+/// `[upstreams.NAME.retries]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetriesConfig {
+    /// To how many servers a request is sent at most; 1: no retries. Servers that cannot be reached do not count.
+    #[schemars(range(min = 1, max = 100))]
+    pub attempts: u32,
+    /// How many retries each hundred requests allow.
+    #[schemars(range(min = 0, max = 100))]
+    pub budget: u32,
+    /// Statuses that are a reason to try another server, such as 503; only for requests without a body whose method is idempotent.
+    pub statuses: Vec<u16>,
+}
+
+impl Default for RetriesConfig {
+    fn default() -> Self {
+        Self { attempts: 2, budget: 20, statuses: Vec::new() }
+    }
 }
 
 /// `[upstreams.NAME.timeouts]`
@@ -639,10 +850,15 @@ pub struct UpstreamTimeoutsConfig {
     pub body: String,
     /// A kept connection without a request.
     pub idle: String,
+    /// Each server that a request is sent to, from the dial to the head of the response; left out: the others alone count.
+    pub attempt: Option<String>,
+    /// A request as a whole, from its head to the end of the response; left out: as long as something moves.
+    pub total: Option<String>,
 }
 
 impl Default for UpstreamTimeoutsConfig {
     fn default() -> Self {
-        Self { connect: "2s".into(), response: "30s".into(), body: "30s".into(), idle: "60s".into() }
+        let [connect, response, body, idle] = ["2s", "30s", "30s", "60s"].map(String::from);
+        Self { connect, response, body, idle, attempt: None, total: None }
     }
 }

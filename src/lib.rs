@@ -24,6 +24,7 @@ pub mod identity;
 mod labels;
 pub mod listener;
 pub mod metrics;
+mod minder;
 mod notify;
 pub mod plan;
 pub mod plugin;

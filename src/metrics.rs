@@ -358,6 +358,8 @@ labels! {
         Connect = "connect",
         /// No connection within the `connect` deadline.
         ConnectTimeout = "connect_timeout",
+        /// The TLS handshake failed, or the server's certificate does not verify.
+        Tls = "tls",
         /// The server closed or reset the connection before it answered.
         Closed = "closed",
         /// No response within the `response` deadline.
@@ -384,6 +386,16 @@ pub struct ServerCounters {
     pub active: Counter,
     /// `portcullis_upstream_failures_total`, by [`UpstreamFailure`].
     pub failures: [Counter; UpstreamFailure::ALL.len()],
+    /// `portcullis_upstream_requests_active`: exchanges and sessions in work.
+    pub in_work: Counter,
+    /// `portcullis_upstream_ejections_total`
+    pub ejections: Counter,
+    /// `portcullis_upstream_checks_total`, those that went well.
+    pub checks_passed: Counter,
+    /// `portcullis_upstream_checks_total`, those that did not.
+    pub checks_failed: Counter,
+    /// `portcullis_upstream_connect_duration_seconds`: from the first packet of a connection until it can be used.
+    pub connect_seconds: Histogram,
     /// `portcullis_upstream_response_duration_seconds`: from the request's first byte to the response's head.
     pub response_seconds: Histogram,
 }
@@ -413,6 +425,49 @@ impl ServerMetrics {
     /// Counts a failed exchange.
     pub fn fail(&self, reason: UpstreamFailure) {
         self.here().failures[reason as usize].add(1);
+    }
+}
+
+labels! {
+    /// Why a request was sent to another server, too.
+    RetryReason {
+        /// The first could not be reached.
+        Connect = "connect",
+        /// It closed the connection before it answered.
+        Closed = "closed",
+        /// It did not answer within the `attempt` deadline.
+        Timeout = "timeout",
+        /// It answered with a status that counts as a failure.
+        Status = "status",
+    }
+}
+
+/// A worker's counters for one upstream as a whole.
+#[derive(Debug, Default)]
+pub struct UpstreamCounters {
+    /// `portcullis_upstream_retries_total`, by [`RetryReason`].
+    pub retries: [Counter; RetryReason::ALL.len()],
+    /// `portcullis_upstream_queued_total`: requests and sessions that waited for room at a server.
+    pub queued: Counter,
+    /// `portcullis_upstream_busy_total`: those that were refused because there was none.
+    pub busy: Counter,
+}
+
+/// The counters of one upstream as a whole: a slot per worker.
+#[derive(Debug, Default)]
+pub struct UpstreamMetrics {
+    slots: ThreadLocal<UpstreamCounters>,
+}
+
+impl UpstreamMetrics {
+    /// This worker's slot.
+    pub fn here(&self) -> &UpstreamCounters {
+        self.slots.get_or_default()
+    }
+
+    /// The sum over all workers of whatever `read` picks.
+    pub fn sum(&self, read: impl Fn(&UpstreamCounters) -> u64) -> u64 {
+        self.slots.iter().map(read).fold(0, u64::wrapping_add)
     }
 }
 

@@ -260,7 +260,8 @@ impl Plan {
     /// Every file that it was made from, besides the configuration.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let token = self.admin.iter().filter_map(|admin| admin.token_file.as_deref());
-        self.endpoints.iter().flat_map(|endpoint| endpoint.basis.files()).chain(token)
+        let upstreams = self.upstreams.iter().flat_map(|upstream| upstream.files());
+        self.endpoints.iter().flat_map(|endpoint| endpoint.basis.files()).chain(upstreams).chain(token)
     }
 
     /// For how long its verdicts hold, as far as the clock is concerned.

@@ -33,6 +33,7 @@ use crate::config::{Config, OnRefused, Problems, Source};
 use crate::handler::Handler;
 use crate::listener::inherited::Inherited;
 use crate::listener::spares::Spares;
+use crate::minder::Minder;
 use crate::notify;
 use crate::plan::{Aim, EndpointState, Inputs, Plan};
 use crate::worker::Order;
@@ -83,6 +84,7 @@ pub(crate) struct Reloader {
     watch: Option<Watch>,
     /// Since when files are broken that may only be half written.
     broken_since: Option<Instant>,
+    minder: Minder,
 }
 
 /// Asks the reload thread. It ends when the last of these is dropped.
@@ -132,8 +134,9 @@ impl Reloader {
     ) -> Result<(Self, Ready), Vec<String>> {
         let doors = Doors::new(plan.workers, spares);
         let prepared = doors.prepare(plan, inherited)?;
-        let reloader = Self { recipe, access_log, doors, workers: Vec::new(), watch: None, broken_since: None };
-        Ok((reloader, Ready(prepared)))
+        let minder = Minder::start().map_err(|error| vec![format!("cannot start a thread: {error}")])?;
+        let (workers, watch, broken_since) = (Vec::new(), None, None);
+        Ok((Self { recipe, access_log, doors, workers, watch, broken_since, minder }, Ready(prepared)))
     }
 
     /// Begins the first plan on the workers that receive from `workers`; returns where it listens.
@@ -254,6 +257,7 @@ impl Reloader {
     /// The step that cannot fail.
     fn swap(&mut self, plan: &Plan, prepared: Prepared) -> Addresses {
         let (opened, addresses) = self.doors.commit(plan, prepared);
+        self.minder.learn(&plan.upstreams);
         for (worker, open) in self.workers.iter().zip(opened) {
             let order = Order { open, upstreams: plan.upstreams.clone(), drain_timeout: plan.drain_timeout };
             // The first order always fits, so that a gateway can be started where blocking is forbidden. A worker that is

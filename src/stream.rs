@@ -141,19 +141,19 @@ impl AsyncWrite for Stream {
 /// Up to this many bytes in several pieces are brought together before they are written.
 const GATHERED: usize = 1024;
 
-/// Writes pieces to a socket: small ones as one, since copying them costs less than what the kernel does for each piece.
-pub(crate) fn gather(
-    tcp: Pin<&mut TcpStream>,
+/// Writes pieces to a connection: small ones as one, since copying them costs less than what the kernel does for each piece.
+pub(crate) fn gather<W: AsyncWrite>(
+    to: Pin<&mut W>,
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
     let mut filled = pieces.iter().filter(|piece| !piece.is_empty());
     if let (Some(only), None) = (filled.next(), filled.next()) {
-        return tcp.poll_write(cx, only);
+        return to.poll_write(cx, only);
     }
     let length = pieces.iter().map(|piece| piece.len()).sum();
     if length > GATHERED {
-        return tcp.poll_write_vectored(cx, pieces);
+        return to.poll_write_vectored(cx, pieces);
     }
     let mut whole = [0; GATHERED];
     let mut end = 0;
@@ -161,7 +161,7 @@ pub(crate) fn gather(
         whole[end..end + piece.len()].copy_from_slice(piece);
         end += piece.len();
     }
-    tcp.poll_write(cx, &whole[..length])
+    to.poll_write(cx, &whole[..length])
 }
 
 /// A client's TCP socket that counts what passes and remembers how it began.

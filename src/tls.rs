@@ -8,6 +8,7 @@ mod by_name;
 pub mod certificate;
 pub mod chain;
 pub mod client_auth;
+pub mod client_config;
 pub mod collect;
 mod der;
 mod key;

@@ -1,35 +1,62 @@
 //! Groups of servers that handlers pass requests and sessions on to.
 //!
 //! Owns the choice of a server, dialling with a deadline, and each worker's pool of kept connections. Made by `plan`;
-//! used by `handler/http_proxy` (see `exchange`: one request, one answer) and `handler/tcp_proxy` (which dials).
+//! used by `handler/http_proxy` (see `exchange`: one request, one answer) and `handler/tcp_proxy` (see `session`).
 
+mod balance;
+mod checks;
 mod chunks;
 mod dial;
 mod exchange;
+mod health;
+mod lease;
 mod link;
+mod members;
 mod pool;
 mod progress;
 mod request_body;
 mod response_body;
 mod response_head;
+mod retry;
 mod sending;
+mod session;
+mod tls;
 mod tunnel;
+mod wire;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Cache};
+use hyper::header::HeaderName;
 use thread_local::ThreadLocal;
+use tokio::time::Instant;
 
-pub use self::dial::{DialError, Open};
+use self::balance::Turns;
+pub use self::balance::{Balance, address_key, hash};
+pub use self::checks::CheckPolicy;
+pub use self::dial::DialError;
 pub use self::exchange::{Answer, Answered, ExchangeError, Failure};
+pub use self::health::EjectionPolicy;
+use self::health::Health;
+use self::lease::Queue;
+pub use self::lease::{Lease, Limit};
+pub use self::members::{Member, Members};
 use self::pool::Pool;
 pub use self::request_body::{BoxError, Outgoing};
 pub use self::response_body::ResponseBody;
+use self::retry::Budget;
+pub use self::retry::RetryPolicy;
 pub use self::sending::{OwnFields, Sending};
+pub use self::session::Session;
+pub use self::tls::UpstreamTls;
 pub use self::tunnel::Tunnel;
-use crate::metrics::ServerMetrics;
+pub use self::wire::Wire;
+use crate::metrics::{ServerMetrics, UpstreamMetrics};
 
 /// A group of servers, ready to use.
 ///
@@ -39,28 +66,122 @@ use crate::metrics::ServerMetrics;
 pub struct Upstream {
     /// Its key in the configuration.
     pub name: Arc<str>,
-    /// The servers, in the order written; at least one.
-    pub servers: Vec<Arc<Server>>,
     /// Deadlines.
     pub timeouts: UpstreamTimeouts,
-    /// How many times this worker has picked a server.
-    turns: ThreadLocal<Cell<usize>>,
+    /// How its servers are used.
+    pub policy: UpstreamPolicy,
+    /// TLS to its servers; `None`: plain.
+    pub tls: Option<UpstreamTls>,
+    /// Where it is counted.
+    pub metrics: Arc<UpstreamMetrics>,
+    members: Arc<ArcSwap<Members>>,
+    queue: Arc<Queue>,
+    slots: ThreadLocal<Slot>,
+}
+
+/// What a worker remembers of an upstream. Borrowed only within a call, never across an await.
+#[derive(Debug)]
+struct Slot {
+    members: RefCell<Cache<Arc<ArcSwap<Members>>, Arc<Members>>>,
+    turns: Turns,
+    budget: Budget,
 }
 
 /// Finds an upstream by its name in the configuration; where there is none, a sentence says so.
 pub type LookUp<'a> = &'a dyn Fn(&str) -> Result<Arc<Upstream>, String>;
 
-/// One server of a group.
+/// One server of a group: an address.
 #[derive(Debug)]
 pub struct Server {
-    /// As written, "HOST:PORT": its label in metrics and logs.
+    /// As written, "HOST:PORT": its label in metrics and logs, which all addresses of a name share.
     pub name: Arc<str>,
     /// Where it is.
     pub address: SocketAddr,
     /// Where it is counted.
     pub metrics: Arc<ServerMetrics>,
-    /// Connections that wait for a request, by worker.
+    health: Health,
+    /// How many exchanges it has in work over all workers, counted only where there is a limit.
+    taken: AtomicU32,
+    workers: ThreadLocal<Here>,
+}
+
+/// What a worker has at one server.
+#[derive(Debug, Default)]
+struct Here {
+    /// Connections that wait for a request.
     pool: Pool,
+    /// How many exchanges and sessions this worker has in work there. What began on one worker ends there, but for a
+    /// library user who moves a future; less than nothing is nothing.
+    load: Cell<i64>,
+}
+
+/// How an upstream's servers are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamPolicy {
+    /// How the next server is chosen.
+    pub balance: Balance,
+    /// What the choice is made by, where it is made by a key.
+    pub key: Option<KeySource>,
+    /// When a server is taken out for failing.
+    pub ejection: EjectionPolicy,
+    /// When requests are tried again.
+    pub retries: RetryPolicy,
+    /// How much a server has in work at once; `None`: as much as comes.
+    pub limit: Option<Limit>,
+    /// How long a server that comes back is eased in.
+    pub slow_start: Duration,
+    /// How servers are asked whether they are well; `None`: they are not.
+    pub checks: Option<CheckPolicy>,
+    /// What requests are sent in.
+    pub protocol: Protocol,
+}
+
+/// What requests are sent in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 (RFC 9112).
+    #[default]
+    Http1,
+    /// HTTP/2 (RFC 9113); with prior knowledge where there is no TLS.
+    Http2,
+}
+
+impl Protocol {
+    /// Its name in ALPN (RFC 7301).
+    #[must_use]
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
+/// What a server is chosen by, where the same is wanted for the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The client's address.
+    ClientAddress,
+    /// A field of the request.
+    Header(HeaderName),
+    /// A cookie of the request.
+    Cookie(String),
+}
+
+impl Default for UpstreamPolicy {
+    fn default() -> Self {
+        let [duration, max_duration] = [10, 300].map(Duration::from_secs);
+        Self {
+            balance: Balance::RoundRobin,
+            key: None,
+            ejection: EjectionPolicy { failures: 5, duration, max_duration },
+            retries: RetryPolicy { attempts: 2, budget: 20, statuses: Vec::new() },
+            limit: None,
+            slow_start: Duration::ZERO,
+            checks: None,
+            protocol: Protocol::Http1,
+        }
+    }
 }
 
 /// An upstream's deadlines.
@@ -74,68 +195,127 @@ pub struct UpstreamTimeouts {
     pub body: Duration,
     /// A kept connection without a request.
     pub idle: Duration,
+    /// From the dial to the head of the response, at each server.
+    pub attempt: Option<Duration>,
+    /// From the request to the end of the response, over all servers.
+    pub total: Option<Duration>,
+}
+
+impl Default for UpstreamTimeouts {
+    fn default() -> Self {
+        let [connect, response, body, idle] = [2, 30, 30, 60].map(Duration::from_secs);
+        Self { connect, response, body, idle, attempt: None, total: None }
+    }
 }
 
 impl Upstream {
-    /// A group of `servers`, none of them dialled yet.
+    /// A group of `servers`, each with its weight, none of them dialled yet.
     #[must_use]
-    pub fn new(name: &str, servers: Vec<Server>, timeouts: UpstreamTimeouts) -> Self {
-        let servers = servers.into_iter().map(Arc::new).collect();
-        Self { name: name.into(), servers, timeouts, turns: ThreadLocal::new() }
+    pub fn new(name: &str, servers: Vec<(Server, u32)>, timeouts: UpstreamTimeouts, policy: UpstreamPolicy) -> Self {
+        let list = servers.into_iter().map(|(server, weight)| Member::new(Arc::new(server), weight)).collect();
+        let members = Members::new(list, policy.slow_start);
+        Self {
+            name: name.into(),
+            timeouts,
+            policy,
+            tls: None,
+            metrics: Arc::default(),
+            members: Arc::new(ArcSwap::from_pointee(members)),
+            queue: Arc::default(),
+            slots: ThreadLocal::new(),
+        }
+    }
+
+    /// With TLS to its servers.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<UpstreamTls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The servers as they are now.
+    #[must_use]
+    pub fn members(&self) -> Arc<Members> {
+        self.members.load_full()
+    }
+
+    /// The files that it was made from, as they can be opened.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.tls.iter().flat_map(|tls| &tls.files).map(PathBuf::as_path)
     }
 
     /// All that it was made from, in words that are equal where two upstreams are.
     #[must_use]
     pub fn description(&self) -> String {
-        let servers: Vec<_> = self.servers.iter().map(|server| (&server.name, server.address)).collect();
-        format!("{} {servers:?} {:?}", self.name, self.timeouts)
+        let members = self.members();
+        let servers: Vec<_> = members.list.iter().map(|m| (&m.server.name, m.server.address, m.weight)).collect();
+        format!("{} {servers:?} {:?} {:?} {:?}", self.name, self.timeouts, self.policy, self.tls)
     }
 
-    /// Takes over what the servers of `before` have gathered: the counters of each that has the same name here, and its
-    /// kept connections where it has the same address too.
+    /// Takes over what `before` and its servers have gathered: the counters of each server that has the same name here, and
+    /// its kept connections and health where it has the same address, and is spoken to in the same way, too.
     #[must_use]
     pub fn taking_over(mut self, before: &Self) -> Self {
-        for server in &mut self.servers {
-            let Some(known) = before.servers.iter().find(|known| known.name == server.name) else { continue };
-            *server = if known.address == server.address {
-                Arc::clone(known)
-            } else {
-                let metrics = Arc::clone(&known.metrics);
-                Arc::new(Server {
-                    name: Arc::clone(&server.name),
-                    address: server.address,
-                    metrics,
-                    pool: Pool::default(),
-                })
+        let known = before.members();
+        let speaks = |upstream: &Self| format!("{:?} {:?}", upstream.policy.protocol, upstream.tls);
+        let alike = speaks(&self) == speaks(before);
+        let takes_over = |member: &Member| {
+            let same_name = || known.servers().filter(|known| known.name == member.server.name);
+            let server = match same_name().find(|known| alike && known.address == member.server.address) {
+                Some(same) => Arc::clone(same),
+                None => match same_name().next() {
+                    Some(moved) => Arc::new(moved.at(member.server.address)),
+                    None => Arc::clone(&member.server),
+                },
             };
-        }
+            Member { server, ..member.clone() }
+        };
+        let list = self.members().list.iter().map(takes_over).collect();
+        self.members.store(Arc::new(Members::new(list, self.policy.slow_start)));
+        self.metrics = Arc::clone(&before.metrics);
+        self.queue = Arc::clone(&before.queue);
         self
     }
 
-    /// The server whose turn it is on this worker, then every other one once, in order: round robin, and whom to try
-    /// next where one cannot be reached.
-    pub fn pick(&self) -> impl Iterator<Item = &Arc<Server>> {
-        let turn = self.turns.get_or_default();
-        let first = turn.get() % self.servers.len().max(1);
-        turn.set(first + 1);
-        let (before, from) = self.servers.split_at(first);
-        from.iter().chain(before)
+    /// What a check's request says in `Host`.
+    fn host_of(&self, server: &Server) -> String {
+        let common = self.tls.as_ref().and_then(UpstreamTls::common_name);
+        common.unwrap_or_else(|| server.name.to_string())
+    }
+
+    /// This worker's slot.
+    fn here(&self) -> &Slot {
+        self.slots.get_or(|| Slot {
+            members: RefCell::new(Cache::new(Arc::clone(&self.members))),
+            turns: Turns::default(),
+            budget: Budget::default(),
+        })
     }
 
     /// Closes this worker's kept connections that waited longer than the `idle` deadline or that their server closed.
     /// Each worker calls it about once a second.
     pub fn sweep(&self) {
-        for server in &self.servers {
-            server.pool.sweep(self.timeouts.idle);
+        for server in self.here().members.borrow_mut().load().servers() {
+            if let Some(here) = server.workers.get() {
+                here.pool.sweep(self.timeouts.idle);
+            }
         }
     }
 
     /// Closes all of this worker's kept connections. Each worker calls it before its runtime ends, since a connection
     /// belongs to the runtime that opened it.
     pub fn close_idle(&self) {
-        for server in &self.servers {
-            server.pool.clear();
+        for server in self.members().servers() {
+            if let Some(here) = server.workers.get() {
+                here.pool.clear();
+            }
         }
+    }
+}
+
+/// Does for an upstream what it needs besides requests, for as long as it is polled. `minder` calls it.
+pub(crate) async fn mind(upstream: Arc<Upstream>) {
+    if let Some(policy) = upstream.policy.checks.clone() {
+        checks::run(upstream, policy).await;
     }
 }
 
@@ -143,39 +323,73 @@ impl Server {
     /// A server at `address`, under the `name` that the configuration gives it.
     #[must_use]
     pub fn new(name: &str, address: SocketAddr) -> Self {
-        Self { name: name.into(), address, metrics: Arc::default(), pool: Pool::default() }
+        Self {
+            name: name.into(),
+            address,
+            metrics: Arc::default(),
+            health: Health::default(),
+            taken: AtomicU32::new(0),
+            workers: ThreadLocal::new(),
+        }
+    }
+
+    /// The same server at another address, counted together with it.
+    #[must_use]
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        let (name, metrics) = (Arc::clone(&self.name), Arc::clone(&self.metrics));
+        Self { name, metrics, ..Self::new("", address) }
+    }
+
+    /// Whether it is taken where there is a choice: neither down by what checks say, nor ejected for failing.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.health.is_usable(Instant::now())
+    }
+
+    fn here(&self) -> &Here {
+        self.workers.get_or_default()
+    }
+
+    /// How much this worker has in work there.
+    fn load(&self) -> u64 {
+        self.workers.get().map_or(0, |here| u64::try_from(here.load.get()).unwrap_or(0))
+    }
+
+    fn begin_work(&self) {
+        let load = &self.here().load;
+        load.set(load.get() + 1);
+        self.metrics.here().in_work.add(1);
+    }
+
+    fn end_work(&self) {
+        let load = &self.here().load;
+        load.set(load.get() - 1);
+        self.metrics.here().in_work.sub(1);
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_changed_group_keeps_the_counters_of_servers_by_name_and_their_pools_by_address() {
-        let second = Duration::from_secs(1);
-        let timeouts = UpstreamTimeouts { connect: second, response: second, body: second, idle: second };
-        let group = |servers: [(&str, u16); 2]| {
-            let servers = servers.map(|(name, port)| Server::new(name, SocketAddr::from(([127, 0, 0, 1], port))));
-            Upstream::new("app", servers.into(), timeouts)
-        };
-        let before = group([("same", 1), ("moved", 2)]);
-        let after = group([("same", 1), ("moved", 3)]).taking_over(&before);
-        assert!(Arc::ptr_eq(&before.servers[0], &after.servers[0]));
-        assert!(!Arc::ptr_eq(&before.servers[1], &after.servers[1]));
-        assert!(Arc::ptr_eq(&before.servers[1].metrics, &after.servers[1].metrics));
-        assert_eq!(after.servers[1].address.port(), 3);
-        assert_eq!(before.description(), group([("same", 1), ("moved", 2)]).description());
-        assert_ne!(before.description(), after.description());
+    fn group(servers: &[(&str, u16)], policy: UpstreamPolicy) -> Upstream {
+        let server = |(name, port): &(&str, u16)| (Server::new(name, ([127, 0, 0, 1], *port).into()), 1);
+        Upstream::new("app", servers.iter().map(server).collect(), UpstreamTimeouts::default(), policy)
     }
 
     #[test]
-    fn servers_take_turns_and_each_is_offered_once() {
-        let server = |port| Server::new(&format!("127.0.0.1:{port}"), SocketAddr::from(([127, 0, 0, 1], port)));
-        let second = Duration::from_secs(1);
-        let timeouts = UpstreamTimeouts { connect: second, response: second, body: second, idle: second };
-        let upstream = Upstream::new("app", vec![server(1), server(2), server(3)], timeouts);
-        let ports = || upstream.pick().map(|s| s.address.port()).collect::<Vec<_>>();
-        assert_eq!([ports(), ports(), ports(), ports()], [vec![1, 2, 3], vec![2, 3, 1], vec![3, 1, 2], vec![1, 2, 3]]);
+    fn a_changed_group_keeps_the_counters_of_servers_by_name_and_their_pools_by_address() {
+        let group = |servers| group(servers, UpstreamPolicy::default());
+        let before = group(&[("same", 1), ("moved", 2)]);
+        let after = group(&[("same", 1), ("moved", 3)]).taking_over(&before);
+        let (old, new) = (before.members(), after.members());
+        assert!(Arc::ptr_eq(&old.list[0].server, &new.list[0].server));
+        assert!(!Arc::ptr_eq(&old.list[1].server, &new.list[1].server));
+        assert!(Arc::ptr_eq(&old.list[1].server.metrics, &new.list[1].server.metrics));
+        assert!(Arc::ptr_eq(&before.metrics, &after.metrics));
+        assert_eq!(new.list[1].server.address.port(), 3);
+        assert_eq!(before.description(), group(&[("same", 1), ("moved", 2)]).description());
+        assert_ne!(before.description(), after.description());
     }
 }

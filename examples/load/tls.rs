@@ -29,6 +29,7 @@ pub(crate) fn client_config(ca: &Path, alpn: &str) -> Result<ClientConfig> {
     for certificate in CertificateDer::pem_file_iter(ca).map_err(unreadable)? {
         roots.add(certificate.map_err(unreadable)?)?;
     }
+    #[expect(clippy::disallowed_methods, reason = "the load trusts the file that it is given")]
     let mut config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -22,7 +22,7 @@ use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{Subject, audit_all};
 use crate::tls::chain::Material;
 use crate::tls::client_auth::Crl;
-use crate::upstream::{Server, Upstream, UpstreamTimeouts};
+use crate::upstream::{Server, Upstream, UpstreamPolicy, UpstreamTimeouts};
 
 /// The unfit chain's file, whose name holds everything that a format might trip over.
 pub(crate) const HOSTILE_FILE: &str = "certs/\"quoted\"\\<b>.pem";
@@ -103,12 +103,12 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
 }
 
 fn upstream() -> Upstream {
-    let server = |name: &str| Server::new(name, ([127, 0, 0, 1], 3000).into());
-    let second = Duration::from_secs(1);
-    let timeouts = UpstreamTimeouts { connect: second, response: second, body: second, idle: second };
-    // The first stands twice: it is taken twice as often.
-    let servers = ["127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:3000"].map(server).into();
-    Upstream::new("app", servers, timeouts)
+    // The second has two addresses, which are counted together.
+    let first = Server::new("127.0.0.1:3000", ([127, 0, 0, 1], 3000).into());
+    let second = Server::new("app:3001", ([127, 0, 0, 1], 3001).into());
+    let third = second.at(([127, 0, 0, 2], 3001).into());
+    let servers = [first, second, third].map(|server| (server, 1)).into();
+    Upstream::new("app", servers, UpstreamTimeouts::default(), UpstreamPolicy::default())
 }
 
 /// What start-up makes of an unfit chain with a fit one below it, which stands twice, as a careless hand may have it.

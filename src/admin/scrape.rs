@@ -14,10 +14,11 @@ use crate::admin::state::{Lifecycle, Reloads, Snapshot, State, is_up};
 use crate::admin::version;
 use crate::metrics::process::Process;
 use crate::metrics::table::{self, Metric};
-use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, Histogram, ServerCounters, ServerMetrics};
-use crate::metrics::{Http2Closing, Rejection, RequestRefusal, UpstreamFailure};
+use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, Histogram, ServerCounters};
+use crate::metrics::{Http2Closing, Rejection, RequestRefusal, RetryReason, UpstreamFailure};
 use crate::metrics::{level, merged, request_of, sum};
 use crate::plan::{Certificates, EndpointPlan};
+use crate::upstream::{Server, Upstream};
 
 /// The label value of what found no place of its own in a tally.
 const OTHER: &str = "other";
@@ -127,14 +128,31 @@ fn upstreams(out: &mut Exposition, running: &Snapshot) {
     };
     count(&table::UPSTREAM_REQUESTS, |c| &c.requests);
     count(&table::UPSTREAM_CONNECTS, |c| &c.connects);
-    let mut family = out.family(&table::UPSTREAM_CONNECTIONS_ACTIVE);
-    servers.each(|labels, slots| family.sample(labels, level(sum(slots.iter().map(|slot| &slot.active)))));
+    count(&table::UPSTREAM_EJECTIONS, |c| &c.ejections);
+    let mut gauge = |metric, read: fn(&ServerCounters) -> &Counter| {
+        let mut family = out.family(metric);
+        servers.each(|labels, slots| family.sample(labels, level(sum(slots.iter().map(|slot| read(slot))))));
+    };
+    gauge(&table::UPSTREAM_CONNECTIONS_ACTIVE, |c| &c.active);
+    gauge(&table::UPSTREAM_REQUESTS_ACTIVE, |c| &c.in_work);
+    let mut family = out.family(&table::UPSTREAM_SERVER_HEALTHY);
+    for ((upstream, server), all) in &servers.0 {
+        family.sample(&[upstream, server], u8::from(all.iter().any(|server| server.is_usable())));
+    }
     let mut family = out.family(&table::UPSTREAM_RESPONSES);
     servers.each(|labels, slots| {
         for (code, n) in merged(slots.iter().flat_map(|slot| slot.responses.iter())) {
             let code = if code == u32::MAX { OTHER.into() } else { code.to_string() };
             family.sample(&[labels[0], labels[1], &code], n);
         }
+    });
+    let mut family = out.family(&table::UPSTREAM_CHECKS);
+    servers.each(|labels, slots| {
+        let mut result = |word, read: fn(&ServerCounters) -> &Counter| {
+            family.sample(&[labels[0], labels[1], word], sum(slots.iter().map(|slot| read(slot))));
+        };
+        result("passed", |c| &c.checks_passed);
+        result("failed", |c| &c.checks_failed);
     });
     let mut family = out.family(&table::UPSTREAM_FAILURES);
     servers.each(|labels, slots| {
@@ -143,29 +161,52 @@ fn upstreams(out: &mut Exposition, running: &Snapshot) {
             family.sample(&[labels[0], labels[1], reason.as_str()], n);
         }
     });
-    let mut family = out.family(&table::UPSTREAM_RESPONSE_DURATION);
-    servers.each(|labels, slots| {
-        family.histogram(labels, &Durations::sum(slots.iter().map(|slot| &slot.response_seconds)));
-    });
+    let mut durations = |metric, read: fn(&ServerCounters) -> &Histogram| {
+        let mut family = out.family(metric);
+        servers.each(|labels, slots| family.histogram(labels, &Durations::sum(slots.iter().map(|slot| read(slot)))));
+    };
+    durations(&table::UPSTREAM_RESPONSE_DURATION, |c| &c.response_seconds);
+    durations(&table::UPSTREAM_CONNECT_DURATION, |c| &c.connect_seconds);
+    let all = || running.plan.upstreams.iter();
+    let mut family = out.family(&table::UPSTREAM_RETRIES);
+    for upstream in all() {
+        for reason in RetryReason::ALL {
+            let n = upstream.metrics.sum(|c| c.retries[*reason as usize].get());
+            family.sample(&[&upstream.name, reason.as_str()], n);
+        }
+    }
+    let mut each = |metric, read: fn(&Upstream) -> u64| {
+        let mut family = out.family(metric);
+        all().for_each(|upstream| family.sample(&[&upstream.name], read(upstream)));
+    };
+    each(&table::UPSTREAM_QUEUE_LENGTH, |upstream| upstream.waiting() as u64);
+    each(&table::UPSTREAM_QUEUED, |upstream| upstream.metrics.sum(|c| c.queued.get()));
+    each(&table::UPSTREAM_BUSY, |upstream| upstream.metrics.sum(|c| c.busy.get()));
 }
 
-/// Every server by its labels. A server that is listed twice (to be taken twice as often) is one series.
-struct Servers<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a ServerMetrics>>);
+/// An upstream's name and a server's.
+type Labels = (Arc<str>, Arc<str>);
 
-impl<'a> Servers<'a> {
-    fn of(running: &'a Snapshot) -> Self {
+/// Every server by its labels: the addresses of one name are one series.
+struct Servers(BTreeMap<Labels, Vec<Arc<Server>>>);
+
+impl Servers {
+    fn of(running: &Snapshot) -> Self {
         let mut servers = BTreeMap::<_, Vec<_>>::new();
         for upstream in &running.plan.upstreams {
-            for server in &upstream.servers {
-                servers.entry((&*upstream.name, &*server.name)).or_default().push(&*server.metrics);
+            for server in upstream.members().servers() {
+                let labels = (Arc::clone(&upstream.name), Arc::clone(&server.name));
+                servers.entry(labels).or_default().push(Arc::clone(server));
             }
         }
         Self(servers)
     }
 
     fn each(&self, mut write: impl FnMut(&[&str], &[&ServerCounters])) {
-        for ((upstream, server), metrics) in &self.0 {
-            write(&[upstream, server], &metrics.iter().flat_map(|m| m.slots()).collect::<Vec<_>>());
+        for ((upstream, server), addresses) in &self.0 {
+            // They are counted together.
+            let metrics = addresses.first().map(|server| &server.metrics);
+            write(&[upstream, server], &metrics.into_iter().flat_map(|m| m.slots()).collect::<Vec<_>>());
         }
     }
 }

@@ -97,8 +97,9 @@ impl Stats {
         let mut upstreams = BTreeMap::<_, BTreeMap<_, ServerStats>>::new();
         for upstream in &running.plan.upstreams {
             let servers = upstreams.entry(upstream.name.to_string()).or_default();
-            for server in &upstream.servers {
-                *servers.entry(server.name.to_string()).or_default() += &ServerStats::of(&server.metrics);
+            for server in upstream.members().servers() {
+                // The addresses of a name are counted together.
+                servers.entry(server.name.to_string()).or_insert_with(|| ServerStats::of(&server.metrics));
             }
         }
         Self {
@@ -199,15 +200,5 @@ impl std::ops::AddAssign<&Self> for EndpointStats {
         self.bytes.received += other.bytes.received;
         self.bytes.sent += other.bytes.sent;
         self.per_second += other.per_second;
-    }
-}
-
-impl std::ops::AddAssign<&Self> for ServerStats {
-    fn add_assign(&mut self, other: &Self) {
-        self.connections_active += other.connections_active;
-        self.connects += other.connects;
-        self.requests += other.requests;
-        add(&mut self.responses, &other.responses);
-        add(&mut self.failures, &other.failures);
     }
 }

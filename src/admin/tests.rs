@@ -17,7 +17,9 @@ use crate::admin::{Limits, bind, start_within};
 use crate::drain::Drain;
 use crate::identity::{Group, TlsVersion};
 use crate::metrics::evidence::Feature;
-use crate::metrics::{BUCKETS, Counter, EndpointCounters, Histogram, Kind, METRICS, Method, ServerCounters};
+use crate::metrics::{
+    BUCKETS, Counter, EndpointCounters, Histogram, Kind, METRICS, Method, ServerCounters, UpstreamCounters,
+};
 use crate::metrics::{HandshakeFailure, Rejection, handshake_key, request_key};
 use crate::plan::EndpointState;
 
@@ -226,8 +228,7 @@ fn the_dashboard_shows_everything_and_lets_no_text_become_markup() {
     let port = Port::open(snapshot());
     port.state.reload_failed("gateway.toml:1:1: <script>".into());
     let got = port.get("/");
-    for text in ["internet", "internal", "spare", "refused", "up, on a fallback", "127.0.0.1:3001", "sig-md5", "/audit"]
-    {
+    for text in ["internet", "internal", "spare", "refused", "up, on a fallback", "app:3001", "sig-md5", "/audit"] {
         assert!(got.body.contains(text), "{text}");
     }
     for markup in ["<site>", "<b>.pem", "<script", "src=", "http://", "https://"] {
@@ -307,8 +308,22 @@ fn every_counter_is_exported() {
         received_bytes,
         sent_bytes,
     } = endpoint;
-    let server = running.plan.upstreams[0].servers[1].metrics.here();
-    let ServerCounters { requests: exchanges, responses, connects, active: open, failures, response_seconds } = server;
+    let upstream = &running.plan.upstreams[0];
+    let server = Arc::clone(&upstream.members().list[1].server.metrics);
+    let ServerCounters {
+        requests: exchanges,
+        responses,
+        connects,
+        active: open,
+        failures,
+        in_work,
+        ejections,
+        checks_passed,
+        checks_failed,
+        connect_seconds,
+        response_seconds,
+    } = server.here();
+    let UpstreamCounters { retries, queued, busy } = upstream.metrics.here();
 
     let singles = [
         accepted,
@@ -323,11 +338,12 @@ fn every_counter_is_exported() {
     ];
     let features = Feature::all().map(|feature| &evidence.of(feature).handshakes);
     let groups = rejected.iter().chain(handshake_failures).chain(requests_refused).chain(http2_closed).chain(failures);
+    let groups = groups.chain([in_work, ejections, checks_passed, checks_failed, queued, busy]).chain(retries);
     let counters: Vec<&Counter> = singles.into_iter().chain(groups).chain(features).collect();
     for (n, counter) in counters.iter().enumerate() {
         counter.add(7001 + n as u64);
     }
-    let histograms: [&Histogram; 3] = [handshake_seconds, request_seconds, response_seconds];
+    let histograms: [&Histogram; 4] = [handshake_seconds, request_seconds, response_seconds, connect_seconds];
     for (n, histogram) in histograms.iter().enumerate() {
         histogram.buckets[BUCKETS.len()].add(8001 + n as u64);
     }
@@ -337,7 +353,7 @@ fn every_counter_is_exported() {
 
     let text = port.get("/metrics").body;
     let values: BTreeSet<&str> = text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.1)).collect();
-    let expected = (7001..7001 + counters.len() as u64).chain(8001..8004).chain(9001..9004);
+    let expected = (7001..7001 + counters.len() as u64).chain(8001..8005).chain(9001..9004);
     for value in expected {
         assert!(values.contains(value.to_string().as_str()), "{value} is not exported:\n{text}");
     }

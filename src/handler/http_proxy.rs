@@ -119,6 +119,8 @@ impl HttpService for HttpProxyService {
 struct Ready {
     upstream: Arc<Upstream>,
     request: Box<Sending>,
+    /// What its server is chosen by, where that is by a key.
+    key: Option<u64>,
     /// The client's end, where it asks to switch protocols.
     switch: Option<upgrade::Pending>,
 }
@@ -154,6 +156,7 @@ impl HttpProxyService {
             return Err(Box::new(last_hop(&head.method)));
         }
         let has_body = !body.is_end_stream();
+        let key = upstream.policy.key.as_ref().and_then(|source| request::key(source, &head, info));
         let protocol = upgrade::asked(&head, has_body);
         let switch = protocol.and_then(|p| upgrade::Pending::take(&mut head, p, upstream.timeouts.idle));
         let asks = Asks {
@@ -164,13 +167,13 @@ impl HttpProxyService {
         request::rewrite(&mut head, &target, &asks).map_err(bad_request)?;
         let request = Request::from_parts(head, outgoing(body));
         let request = Sending::new(request, |fields| self.signature.sign(fields, received, &target, info));
-        Ok(Ready { upstream: Arc::clone(upstream), request, switch })
+        Ok(Ready { upstream: Arc::clone(upstream), request, key, switch })
     }
 }
 
 impl Ready {
     async fn pass_on(self, info: &ConnectionInfo) -> Reply<ProxyBody> {
-        match self.upstream.exchange(self.request).await {
+        match self.upstream.exchange(self.request, self.key).await {
             Ok(Answered { answer, server }) => {
                 Reply { response: answered(answer, self.switch), upstream: Some(server), error: None }
             }

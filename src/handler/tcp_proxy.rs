@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError, settings_are_unused};
@@ -17,7 +16,7 @@ use crate::identity::{ConnectionInfo, Endpoint};
 use crate::metrics::UpstreamFailure;
 use crate::proxy_protocol;
 use crate::relay::{Broken, relay};
-use crate::upstream::{LookUp, Server, Upstream};
+use crate::upstream::{KeySource, LookUp, Session, Upstream, address_key};
 
 /// Passes bytes on to an upstream.
 #[derive(Clone, Debug)]
@@ -33,37 +32,28 @@ impl TcpProxy {
     /// Each fault: its path within the table, and a sentence.
     pub fn new(config: &TcpProxyConfig, upstream: LookUp<'_>) -> Result<Self, Vec<(String, String)>> {
         let upstream = upstream(&config.upstream).map_err(|why| vec![("upstream".into(), why)])?;
+        if let Some(KeySource::Header(_) | KeySource::Cookie(_)) = upstream.policy.key {
+            let why = "its servers are chosen by a field of requests, which a tcp-proxy does not read; \
+                       let another upstream balance by \"client-address\"";
+            return Err(vec![("upstream".into(), why.into())]);
+        }
         Ok(Self { upstream, proxy_protocol: config.proxy_protocol })
     }
 
     /// Connects to the first server that can be reached, and tells it who is there.
-    async fn connect(&self, info: &ConnectionInfo) -> Result<(&Arc<Server>, TcpStream), ServeError> {
-        let mut last = ServeError::new(Side::Gateway, "the upstream has no server");
-        // Nothing was sent yet, so every server may be tried, each once.
-        for server in self.upstream.pick() {
-            match self.upstream.dial(server).await {
-                Ok(tcp) => return Ok((server, self.introduce(info, server, tcp).await?)),
-                Err(error) => last = ServeError::new(Side::Upstream, format_args!("{}: {error}", server.name)),
-            }
-        }
-        Err(last)
-    }
-
-    async fn introduce(
-        &self,
-        info: &ConnectionInfo,
-        server: &Server,
-        mut tcp: TcpStream,
-    ) -> Result<TcpStream, ServeError> {
+    async fn connect(&self, info: &ConnectionInfo) -> Result<Session, ServeError> {
+        let key = self.upstream.policy.key.as_ref().map(|_| address_key(info.client.0.ip()));
+        let opened = self.upstream.open_session(key).await;
+        let mut session = opened.map_err(|error| ServeError::new(Side::Upstream, error))?;
         if let Some(version) = self.proxy_protocol {
             let header = proxy_protocol::header(version, info);
-            let sent = timeout(self.upstream.timeouts.body, tcp.write_all(&header)).await;
+            let sent = timeout(self.upstream.timeouts.body, session.wire.write_all(&header)).await;
             if !matches!(sent, Ok(Ok(()))) {
-                server.metrics.fail(UpstreamFailure::Closed);
-                return Err(ServeError::new(Side::Upstream, format_args!("{}: closed at once", server.name)));
+                session.lease.metrics.fail(UpstreamFailure::Closed);
+                return Err(ServeError::new(Side::Upstream, format_args!("{}: closed at once", session.lease.name)));
             }
         }
-        Ok(tcp)
+        Ok(session)
     }
 }
 
@@ -78,7 +68,7 @@ impl Instance for TcpProxy {
     fn serve(self: Arc<Self>, mut connection: Connection) -> Serving {
         Box::pin(async move {
             let start = Instant::now();
-            let mut session = Session::default();
+            let mut session = Account::default();
             let result = self.session(&mut connection, &mut session).await;
             connection.context.access_log.write(&Entry {
                 info: &connection.info,
@@ -86,7 +76,7 @@ impl Instance for TcpProxy {
                 duration: start.elapsed(),
                 received: session.to_upstream,
                 sent: session.to_client,
-                upstream: session.server.as_ref().map(|server| &*server.name),
+                upstream: session.server.as_deref(),
                 error: result.as_ref().err().map(|e| e.message.as_str()),
             });
             result
@@ -96,15 +86,15 @@ impl Instance for TcpProxy {
 
 /// What a session's line in the access log says.
 #[derive(Default)]
-struct Session {
-    server: Option<Arc<Server>>,
+struct Account {
+    server: Option<Arc<str>>,
     to_upstream: u64,
     to_client: u64,
 }
 
 impl TcpProxy {
-    async fn session(&self, connection: &mut Connection, session: &mut Session) -> Result<(), ServeError> {
-        let (server, mut tcp) = match self.connect(&connection.info).await {
+    async fn session(&self, connection: &mut Connection, account: &mut Account) -> Result<(), ServeError> {
+        let mut session = match self.connect(&connection.info).await {
             Ok(connected) => connected,
             Err(error) => {
                 // No server: the client's bytes went nowhere, and a reset says so.
@@ -112,16 +102,15 @@ impl TcpProxy {
                 return Err(error);
             }
         };
-        let _open = server.opened();
-        session.server = Some(Arc::clone(server));
-        server.metrics.here().requests.add(1);
-        let relayed = relay(&mut connection.stream, &mut tcp, connection.context.timeouts.idle).await;
-        (session.to_upstream, session.to_client) = (relayed.to_upstream, relayed.to_client);
+        account.server = Some(Arc::clone(&session.lease.name));
+        let (server, wire) = (&session.lease, &mut session.wire);
+        let relayed = relay(&mut connection.stream, wire, connection.context.timeouts.idle).await;
+        (account.to_upstream, account.to_client) = (relayed.to_upstream, relayed.to_client);
         // A break on one side is a reset on the other, never an end that looks like the whole.
         match relayed.broken {
             None => Ok(()),
             Some(Broken::Client(error)) => {
-                let _ = tcp.set_zero_linger();
+                wire.abort();
                 Err(ServeError::new(Side::Client, error))
             }
             Some(Broken::Upstream(error)) => {
@@ -130,7 +119,7 @@ impl TcpProxy {
                 Err(ServeError::new(Side::Upstream, format_args!("{}: {error}", server.name)))
             }
             Some(Broken::Idle) => {
-                let _ = tcp.set_zero_linger();
+                wire.abort();
                 let _ = connection.stream.socket().tcp().set_zero_linger();
                 Err(ServeError::new(Side::Client, "idle"))
             }

@@ -103,6 +103,15 @@ metrics! {
     UPSTREAM_RESPONSES = Counter "upstream_responses_total" ["upstream", "server", "code"] "HTTP responses of the server; only codes that occurred.";
     UPSTREAM_CONNECTS = Counter "upstream_connects_total" ["upstream", "server"] "Connections opened to the server.";
     UPSTREAM_CONNECTIONS_ACTIVE = Gauge "upstream_connections_active" ["upstream", "server"] "Connections to the server open now, idle ones too.";
+    UPSTREAM_REQUESTS_ACTIVE = Gauge "upstream_requests_active" ["upstream", "server"] "Exchanges and sessions that the server has in work now.";
+    UPSTREAM_SERVER_HEALTHY = Gauge "upstream_server_healthy" ["upstream", "server"] "1 while the server, or an address of it, is neither ejected nor down by what checks say.";
+    UPSTREAM_EJECTIONS = Counter "upstream_ejections_total" ["upstream", "server"] "Times that the server was taken out for failing.";
+    UPSTREAM_CHECKS = Counter "upstream_checks_total" ["upstream", "server", "result"] "Active checks of the server.";
+    UPSTREAM_CONNECT_DURATION = Histogram "upstream_connect_duration_seconds" ["upstream", "server"] "Time from the first packet of a connection to the server until it can be used.";
+    UPSTREAM_RETRIES = Counter "upstream_retries_total" ["upstream", "reason"] "Requests and sessions that were tried at another server.";
+    UPSTREAM_QUEUE_LENGTH = Gauge "upstream_queue_length" ["upstream"] "Requests and sessions that wait now for room at a server.";
+    UPSTREAM_QUEUED = Counter "upstream_queued_total" ["upstream"] "Requests and sessions that had to wait for room at a server.";
+    UPSTREAM_BUSY = Counter "upstream_busy_total" ["upstream"] "Requests and sessions refused because no server had room.";
     UPSTREAM_FAILURES = Counter "upstream_failures_total" ["upstream", "server", "reason"] "Exchanges with the server that failed.";
     UPSTREAM_RESPONSE_DURATION = Histogram "upstream_response_duration_seconds" ["upstream", "server"] "Time from the first byte of a request to the head of the server's response.";
 
@@ -128,7 +137,9 @@ mod tests {
     use super::{Kind, METRICS};
     use crate::identity::{Group, TlsVersion};
     use crate::metrics::evidence::Feature;
-    use crate::metrics::{HandshakeFailure, Http2Closing, Method, Rejection, RequestRefusal, UpstreamFailure};
+    use crate::metrics::{
+        HandshakeFailure, Http2Closing, Method, Rejection, RequestRefusal, RetryReason, UpstreamFailure,
+    };
 
     #[test]
     fn names_are_unique_and_follow_the_conventions() {
@@ -192,6 +203,8 @@ mod tests {
         row("http_requests_refused_total", "reason", RequestRefusal::ALL.iter().map(|v| v.as_str()).collect());
         row("http2_connections_closed_total", "reason", Http2Closing::ALL.iter().map(|v| v.as_str()).collect());
         row("upstream_failures_total", "reason", UpstreamFailure::ALL.iter().map(|v| v.as_str()).collect());
+        row("upstream_checks_total", "result", vec!["passed", "failed"]);
+        row("upstream_retries_total", "reason", RetryReason::ALL.iter().map(|v| v.as_str()).collect());
         row("config_reloads_total", "result", vec!["success", "failure"]);
         md.push_str(
             "\nWhere more combinations occur than a worker has places for (32 handshakes, 64 pairs of method and \

@@ -1,7 +1,7 @@
 //! The files that a plan is made from, besides the configuration: which they are, and what they held.
 //!
-//! `basis` compares what they held with what they hold now; `reload` watches them. A file that is read for an endpoint has
-//! its path in one of the two lists here, and nowhere else.
+//! `basis` compares what they held with what they hold now; `reload` watches them. A file that is read for an endpoint or an upstream
+//! has its path in one of the lists here, and nowhere else.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::config::EndpointConfig;
+use crate::config::{EndpointConfig, UpstreamConfig};
 use crate::tls::parallel::in_order;
 
 /// Every chain and key that an endpoint's table names.
@@ -27,6 +27,12 @@ pub(super) fn others(config: &EndpointConfig) -> impl Iterator<Item = &Path> {
     let trust = config.tls.iter().map(|tls| &tls.client_auth).chain(tables).flatten();
     let tickets = config.tls.iter().filter_map(|tls| tls.tickets.keys.as_ref());
     trust.flat_map(|auth| std::iter::once(&auth.ca).chain(&auth.crl)).chain(tickets).map(PathBuf::as_path)
+}
+
+/// Every file that an upstream's table names.
+pub(super) fn of_upstream(config: &UpstreamConfig) -> impl Iterator<Item = &Path> {
+    let tables = config.tls.iter().flat_map(|tls| [Some(&tls.ca), tls.chain.as_ref(), tls.key.as_ref()]);
+    tables.flatten().map(PathBuf::as_path)
 }
 
 /// What files held when they were last looked at, by path.

@@ -1,18 +1,22 @@
-//! Upstreams from their words: servers resolved, deadlines read; on a reload, pools and counters taken over.
+//! Upstreams from their words: servers resolved; on a reload, pools and counters taken over. How servers are used is
+//! `upstreams/policy.rs`', TLS to them `upstreams/tls.rs`'.
+
+mod policy;
+mod tls;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use self::policy::One;
 use super::{Inputs, Plan};
-use crate::config::Problems;
-use crate::config::UpstreamConfig;
+use crate::config::{Problems, ServerConfig, UpstreamConfig};
 use crate::units::{self, ServerAddress};
-use crate::upstream::{Server, Upstream, UpstreamTimeouts};
+use crate::upstream::{Server, Upstream};
 
 /// Makes every upstream that is free of faults.
 pub(super) fn plan(inputs: &Inputs<'_>, problems: &mut Problems) -> Vec<Arc<Upstream>> {
     let configs = inputs.config.upstreams.iter();
-    configs.map(|(name, config)| taking_over(upstream(name, config, problems), inputs.previous)).collect()
+    configs.map(|(name, config)| taking_over(upstream(inputs, name, config, problems), inputs.previous)).collect()
 }
 
 /// The running upstream of the same name where it is equal; else the fresh one, with what its servers have gathered.
@@ -24,10 +28,26 @@ fn taking_over(fresh: Upstream, running: Option<&Plan>) -> Arc<Upstream> {
     }
 }
 
-fn upstream(name: &str, config: &UpstreamConfig, problems: &mut Problems) -> Upstream {
+fn upstream(inputs: &Inputs<'_>, name: &str, config: &UpstreamConfig, problems: &mut Problems) -> Upstream {
     if let Err(why) = crate::identity::EndpointName::new(name) {
         problems.push(&["upstreams", name], why, Some("rename it: the name is a label in metrics".into()));
     }
+    let servers = servers(name, config, problems);
+    let mut one = One { name, config, problems };
+    let timeouts = one.timeouts();
+    let policy = one.policy();
+    let tls = tls::plan(inputs, name, config, policy.protocol, problems);
+    for (index, server) in config.servers.iter().enumerate() {
+        if let Some(Err(_)) = tls.as_ref().map(|tls| tls.name_of(server.address())) {
+            let path = ["upstreams", name, "servers", &index.to_string()];
+            let message = format!("{:?} is no name that a certificate can prove", server.address());
+            problems.push(&path, message, Some("give the name as tls.server_name".into()));
+        }
+    }
+    Upstream::new(name, servers, timeouts, policy).with_tls(tls)
+}
+
+fn servers(name: &str, config: &UpstreamConfig, problems: &mut Problems) -> Vec<(Server, u32)> {
     if config.servers.is_empty() {
         problems.push(
             &["upstreams", name, "servers"],
@@ -35,26 +55,20 @@ fn upstream(name: &str, config: &UpstreamConfig, problems: &mut Problems) -> Ups
             Some(r#"list one, such as "127.0.0.1:3000""#.into()),
         );
     }
-    let mut servers: Vec<Server> = Vec::new();
-    for (index, text) in config.servers.iter().enumerate() {
-        let path = ["upstreams", name, "servers", &index.to_string()];
-        if servers.iter().any(|server| *server.name == **text) {
-            problems.push(&path, format!("{text:?} is listed twice"), Some("remove one of them".into()));
+    let mut servers: Vec<(Server, u32)> = Vec::new();
+    for (index, server) in config.servers.iter().enumerate() {
+        let (text, index) = (server.address(), index.to_string());
+        let mut path = vec!["upstreams", name, "servers", &index];
+        path.extend(matches!(server, ServerConfig::Weighted(_)).then_some("address"));
+        if servers.iter().any(|(server, _)| *server.name == *text) {
+            let remedy = "remove one of them; a server that is to have more of the load has a `weight`";
+            problems.push(&path, format!("{text:?} is listed twice"), Some(remedy.into()));
         }
         if let Some(address) = problems.take(&path, resolve(text)) {
-            servers.push(Server::new(text, address));
+            servers.push((Server::new(text, address), server.weight()));
         }
     }
-    let mut deadline = |key: &str, text: &str| {
-        problems.take(&["upstreams", name, "timeouts", key], units::positive_duration(text)).unwrap_or_default()
-    };
-    let timeouts = UpstreamTimeouts {
-        connect: deadline("connect", &config.timeouts.connect),
-        response: deadline("response", &config.timeouts.response),
-        body: deadline("body", &config.timeouts.body),
-        idle: deadline("idle", &config.timeouts.idle),
-    };
-    Upstream::new(name, servers, timeouts)
+    servers
 }
 
 /// A name is looked up once, when the plan is made.

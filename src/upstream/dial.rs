@@ -1,14 +1,15 @@
 //! Opens connections to a server, within the `connect` deadline, and counts them.
 //!
-//! Used by `exchange` and by `handler/tcp_proxy`.
+//! Used by `exchange` and `session`.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use super::wire::Wire;
 use super::{Server, Upstream};
 use crate::metrics::{ServerMetrics, UpstreamFailure};
 
@@ -21,40 +22,62 @@ pub enum DialError {
     Unroutable(io::Error),
     /// It did not answer within the `connect` deadline.
     Timeout,
+    /// The TLS handshake failed, its certificate does not verify, or it does not speak the protocol that is asked for.
+    Tls(io::Error),
     /// This machine has no descriptor or port left to dial with.
     Exhausted(io::Error),
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Requests, in the upstream's protocol.
+    Requests,
+    /// A session's bytes, whatever they are.
+    Bytes,
+}
+
 impl Upstream {
-    /// Opens a connection to `server`, without delay of small writes (`TCP_NODELAY`).
+    /// Opens a connection to `server`, TLS where the upstream has it.
     ///
     /// The caller holds [`Server::opened`] for as long as the connection lives.
     ///
     /// # Errors
-    /// The server could not be reached within [`connect`](super::UpstreamTimeouts::connect); it is counted.
-    pub async fn dial(&self, server: &Server) -> Result<TcpStream, DialError> {
-        let connected = timeout(self.timeouts.connect, TcpStream::connect(server.address)).await;
-        let outcome = match connected {
-            Ok(connected) => connected.and_then(without_delay).map_err(DialError::from),
-            Err(_) => Err(DialError::Timeout),
-        };
+    /// The server could not be reached within [`connect`](super::UpstreamTimeouts::connect), or before `until`; it is
+    /// counted.
+    pub(super) async fn dial(&self, server: &Server, until: Option<Instant>, for_: Use) -> Result<Wire, DialError> {
+        let begun = Instant::now();
+        let deadline = until.into_iter().fold(begun + self.timeouts.connect, Instant::min);
+        let connected = timeout_at(deadline, self.reach(server, for_)).await;
+        let outcome = connected.unwrap_or(Err(DialError::Timeout));
         match &outcome {
-            Ok(_) => server.metrics.here().connects.add(1),
+            Ok(_) => {
+                let counters = server.metrics.here();
+                counters.connects.add(1);
+                counters.connect_seconds.observe(begun.elapsed());
+            }
             Err(error) => server.metrics.fail(error.counted_as()),
         }
         outcome
     }
-}
 
-fn without_delay(tcp: TcpStream) -> io::Result<TcpStream> {
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
+    /// Connects, without delay of small writes (`TCP_NODELAY`), and shakes hands; the caller sets the deadline.
+    pub(super) async fn reach(&self, server: &Server, for_: Use) -> Result<Wire, DialError> {
+        let tcp = TcpStream::connect(server.address).await?;
+        tcp.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Wire::Plain(tcp)),
+            Some(tls) => {
+                let stream = tls.shake_hands(server, tcp, for_).await.map_err(DialError::Tls)?;
+                Ok(Wire::Tls(Box::new(stream)))
+            }
+        }
+    }
 }
 
 impl Server {
     /// Counts a connection as open until the guard is dropped.
-    #[must_use]
-    pub fn opened(&self) -> Open {
+    pub(super) fn opened(&self) -> Open {
         self.metrics.here().active.add(1);
         Open { metrics: Arc::clone(&self.metrics) }
     }
@@ -62,7 +85,7 @@ impl Server {
 
 /// Keeps a connection counted as open.
 #[derive(Debug)]
-pub struct Open {
+pub(super) struct Open {
     metrics: Arc<ServerMetrics>,
 }
 
@@ -76,6 +99,7 @@ impl DialError {
     fn counted_as(&self) -> UpstreamFailure {
         match self {
             Self::Timeout => UpstreamFailure::ConnectTimeout,
+            Self::Tls(_) => UpstreamFailure::Tls,
             Self::Refused(_) | Self::Unroutable(_) | Self::Exhausted(_) => UpstreamFailure::Connect,
         }
     }
@@ -102,6 +126,7 @@ impl fmt::Display for DialError {
             Self::Refused(error) => write!(f, "the connection failed: {error}"),
             Self::Unroutable(error) => write!(f, "the server's address cannot be reached: {error}"),
             Self::Timeout => f.write_str("no connection within the connect deadline"),
+            Self::Tls(error) => write!(f, "the TLS handshake failed: {error}"),
             Self::Exhausted(error) => write!(f, "this machine cannot open another connection: {error}"),
         }
     }

@@ -13,13 +13,15 @@ use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
-use super::dial::DialError;
+use super::Upstream;
+use super::dial::{DialError, Use};
+use super::lease::{Found, Lease};
 use super::link::Link;
-use super::progress::{Deadlines, Phase};
+use super::progress::Deadlines;
 use super::response_body::ResponseBody;
+use super::retry::Course;
 use super::sending::{BodyFailed, Sending};
 use super::tunnel::Tunnel;
-use super::{Server, Upstream};
 use crate::metrics::UpstreamFailure;
 
 /// A server's answer, and which server it was.
@@ -70,76 +72,173 @@ pub enum Failure {
     HeadTooLarge,
     /// The client's body failed; the request was aborted, not completed.
     ClientBody,
+    /// No response within the `attempt` deadline.
+    AttemptTimeout,
+    /// No response, or not all of it, within the `total` deadline.
+    TotalTimeout,
+    /// A status that the configuration counts as the server's failure.
+    Status,
+    /// Every server has as much in work as it may, and the queue is full, or the wait in it was in vain.
+    Busy,
 }
 
 impl Upstream {
-    /// Sends a request to one of the servers and waits for the head of the response.
+    /// Sends a request to one of the servers, chosen by `key` where the upstream is balanced by one, and waits for the head
+    /// of the response.
     ///
-    /// A server that cannot be reached was sent nothing, so the next one is tried, each once, until twice the
-    /// `connect` deadline is used up. A kept connection that proves closed is replaced once by a fresh one, where
-    /// nothing was sent on it or where the request is idempotent and has no body (RFC 9110, section 9.2.2).
+    /// A server that cannot be reached was sent nothing, so the next one is tried, each once, until twice the `connect`
+    /// deadline is used up. A kept connection that proves closed is replaced once by a fresh one, where nothing was sent
+    /// on it or where the request is idempotent and has no body (RFC 9110, section 9.2.2). What else is tried again is
+    /// `retry`'s to say.
     ///
     /// If the request has `Upgrade`, a 101 to a protocol that it names is an answer; else 101 is a fault.
     ///
     /// # Errors
     /// No answer that could be passed on; it is counted, and the connection is closed.
-    pub async fn exchange(&self, mut request: Box<Sending>) -> Result<Answered, ExchangeError> {
-        let begun = Instant::now();
-        let mut now = begun;
-        let mut unreachable = None;
-        for server in self.pick() {
-            if let Some(link) = server.pool.take(now, self.timeouts.idle) {
-                match self.attempt(server, link, request, now).await {
-                    Ok(answer) => return Ok(answer),
-                    Err((Failure::Closed, unanswered)) if unanswered.is_repeatable() => {
-                        request = unanswered;
-                        request.rewind();
-                    }
-                    Err((failure, _)) => return Err(server.failed(failure)),
+    pub async fn exchange(&self, mut request: Box<Sending>, key: Option<u64>) -> Result<Answered, ExchangeError> {
+        let mut course = Course::new(Instant::now(), key);
+        self.here().budget.earn(self.policy.retries.budget);
+        let mut lease = self.first_lease(&course).await?;
+        let mut now = course.begun;
+        loop {
+            let failed = match self.try_server(lease, request, &mut course, now).await {
+                Ok(answered) => return Ok(answered),
+                Err(failed) => *failed,
+            };
+            let repeatable = failed.request.is_repeatable();
+            match (self.another(&mut course, &failed.lease, &failed.failure, repeatable), failed.response) {
+                (Some(next), _) => {
+                    failed.lease.failed(failed.failure);
+                    (lease, request) = (next, failed.request);
+                    request.rewind();
                 }
-            }
-            // Boxed, so that the many requests that dial nobody do not carry the room for it along.
-            match Box::pin(self.dial(server)).await {
-                Ok(tcp) => {
-                    let attempt = self.attempt(server, Link::new(tcp, server.opened()), request, Instant::now()).await;
-                    return attempt.map_err(|(failure, _)| server.failed(failure));
+                // A status that is worth another try is still an answer.
+                (None, Some(response)) => {
+                    let answered = accept(failed.lease, response, failed.request);
+                    return answered.map_err(|failed| failed.lease.failed(failed.failure));
                 }
-                Err(error) => unreachable = Some(server.failed(Failure::Dial(error))),
+                (None, None) => return Err(failed.lease.failed(failed.failure)),
             }
             now = Instant::now();
-            if now.duration_since(begun) >= 2 * self.timeouts.connect {
-                break;
+        }
+    }
+
+    /// The server that a request goes to first, in the queue's turn where there is one.
+    pub(super) async fn first_lease(&self, course: &Course) -> Result<Lease, ExchangeError> {
+        let found = if self.is_queue_empty() { self.find(course.key, &[], course.begun) } else { Found::Busy };
+        match found {
+            Found::Server(lease) => Ok(lease),
+            // Boxed, as whatever is rare is, so that the many requests do not carry the room for it along.
+            Found::Busy => match Box::pin(self.wait_for_room(course.key)).await {
+                Some(lease) => Ok(lease),
+                None => {
+                    self.metrics.here().busy.add(1);
+                    Err(self.nobody(Failure::Busy))
+                }
+            },
+            Found::Nobody => {
+                let nobody = io::Error::other("the upstream has no servers");
+                Err(self.nobody(Failure::Dial(DialError::Refused(nobody))))
             }
         }
-        Err(unreachable.unwrap_or_else(|| self.has_no_server()))
     }
 
-    /// Sends the request over one connection. `sent` is when that began. Without an answer, the request comes back.
-    async fn attempt(
+    fn nobody(&self, failure: Failure) -> ExchangeError {
+        ExchangeError { failure, server: Arc::clone(&self.name) }
+    }
+
+    /// Until when an attempt may take, from the dial to the head of the response.
+    fn until(&self, course: &Course) -> Option<Instant> {
+        let total = self.timeouts.total.map(|total| course.begun + total);
+        course.attempt_until.into_iter().chain(total).min()
+    }
+
+    /// Sends the request to one server, over a kept connection if there is one.
+    async fn try_server(
         &self,
-        server: &Arc<Server>,
-        mut link: Box<Link>,
+        mut lease: Lease,
         mut request: Box<Sending>,
-        sent: Instant,
-    ) -> Result<Answered, (Failure, Box<Sending>)> {
-        let deadlines = Deadlines { begun: sent, timeouts: self.timeouts, progress: request.progress() };
-        server.metrics.here().requests.add(1);
-        match await_head(&mut link, &mut request, &deadlines).await {
-            Ok(head) => accept(server, link, head, request, deadlines)
-                .map(|answer| Answered { answer, server: Arc::clone(&server.name) }),
-            Err(failure) => Err((failure, request)),
+        course: &mut Course,
+        now: Instant,
+    ) -> Result<Answered, Box<Failed>> {
+        course.attempt_until = self.timeouts.attempt.map(|attempt| now + attempt);
+        if let Some(link) = lease.here().pool.take(now, self.timeouts.idle) {
+            match self.attempt(lease, link, request, course, now).await {
+                Err(failed) if matches!(failed.failure, Failure::Closed) && failed.request.is_repeatable() => {
+                    (lease, request) = (failed.lease, failed.request);
+                    request.rewind();
+                    course.sent -= 1; // it is as if the server had never had the request
+                }
+                outcome => return outcome,
+            }
+        }
+        match Box::pin(self.dial(&lease, self.until(course), Use::Requests)).await {
+            Ok(wire) => {
+                let link = Link::new(wire, lease.opened());
+                self.attempt(lease, link, request, course, Instant::now()).await
+            }
+            Err(error) => Err(Failed::new(Failure::Dial(error), lease, request)),
         }
     }
 
-    fn has_no_server(&self) -> ExchangeError {
-        let nobody = io::Error::other("the upstream has no servers");
-        ExchangeError { failure: Failure::Dial(DialError::Refused(nobody)), server: Arc::clone(&self.name) }
+    /// Sends the request over one connection. `sent` is when that began.
+    async fn attempt(
+        &self,
+        lease: Lease,
+        mut link: Box<Link>,
+        mut request: Box<Sending>,
+        course: &mut Course,
+        sent: Instant,
+    ) -> Result<Answered, Box<Failed>> {
+        let deadlines = Deadlines {
+            begun: sent,
+            attempt: course.attempt_until,
+            total: self.timeouts.total.map(|total| course.begun + total),
+            timeouts: self.timeouts,
+            progress: request.progress(),
+        };
+        course.sent += 1;
+        lease.metrics.here().requests.add(1);
+        let (failure, response) = match await_head(&mut link, &mut request, &deadlines).await {
+            Ok(head) => {
+                let is_final = !self.policy.retries.statuses.contains(&head.status);
+                let came = Box::new(Came { link, head, deadlines });
+                if is_final {
+                    return accept(lease, came, request);
+                }
+                (Failure::Status, Some(came))
+            }
+            Err(failure) => (failure, None),
+        };
+        Err(Box::new(Failed { failure, lease, request, response }))
     }
 }
 
-impl Server {
-    /// Counts a failure that is passed on; one that a fresh connection makes good is none.
-    fn failed(&self, failure: Failure) -> ExchangeError {
+/// A response whose head has come, and where the rest of it comes from.
+struct Came {
+    link: Box<Link>,
+    head: Parts,
+    deadlines: Deadlines,
+}
+
+/// What is left of an attempt that failed.
+struct Failed {
+    failure: Failure,
+    lease: Lease,
+    request: Box<Sending>,
+    /// The response, where it is one that is worth another attempt.
+    response: Option<Box<Came>>,
+}
+
+impl Failed {
+    fn new(failure: Failure, lease: Lease, request: Box<Sending>) -> Box<Self> {
+        Box::new(Self { failure, lease, request, response: None })
+    }
+}
+
+impl Lease {
+    /// Counts a failure; what a fresh connection makes good is none.
+    pub(super) fn failed(&self, failure: Failure) -> ExchangeError {
         if let Some(reason) = failure.counted_as() {
             self.metrics.fail(reason);
         }
@@ -157,36 +256,34 @@ async fn await_head(link: &mut Link, request: &mut Sending, deadlines: &Deadline
             return Poll::Ready(head);
         }
         ready!(link.poll_deadline(cx, deadlines.head()));
-        Poll::Ready(Err(match deadlines.phase() {
-            Phase::Moving => Failure::WriteTimeout,
-            Phase::AwaitingClient | Phase::Done | Phase::Failed => Failure::ResponseTimeout,
-        }))
+        Poll::Ready(Err(deadlines.failure()))
     })
     .await
 }
 
 /// Gives the connection of a response whose head has come to its body, or to the protocol that it switched to.
-fn accept(
-    server: &Arc<Server>,
-    link: Box<Link>,
-    head: Parts,
-    request: Box<Sending>,
-    deadlines: Deadlines,
-) -> Result<Answer, (Failure, Box<Sending>)> {
+fn accept(lease: Lease, came: Box<Came>, request: Box<Sending>) -> Result<Answered, Box<Failed>> {
+    let Came { link, head, deadlines } = *came;
     let now = Instant::now();
-    let counters = server.metrics.here();
-    counters.responses.count(head.status.as_u16().into());
-    counters.response_seconds.observe(now.duration_since(deadlines.begun));
+    let name = Arc::clone(&lease.name);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let agreed = request.offered().is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), offered));
         if !agreed || !request.is_complete() {
-            return Err((Failure::Switch, request));
+            return Err(Failed::new(Failure::Switch, lease, request));
         }
-        let (tcp, ahead, open) = link.into_parts();
-        return Ok(Answer::Switched(Response::from_parts(head, ()), Tunnel::new(tcp, ahead, open)));
     }
-    let body = ResponseBody::new(Arc::clone(server), link, request, deadlines, now);
-    Ok(Answer::Response(Response::from_parts(head, body)))
+    lease.health.succeeded(now);
+    let counters = lease.metrics.here();
+    counters.responses.count(head.status.as_u16().into());
+    counters.response_seconds.observe(now.duration_since(deadlines.begun));
+    let answer = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let (wire, ahead, open) = link.into_parts();
+        Answer::Switched(Response::from_parts(head, ()), Tunnel::new(wire, ahead, open, lease))
+    } else {
+        let body = ResponseBody::new(lease, link, request, deadlines, now);
+        Answer::Response(Response::from_parts(head, body))
+    };
+    Ok(Answered { answer, server: name })
 }
 
 /// Whether a 101 switches to a protocol that was offered; it has to say which (RFC 9110, section 7.8).
@@ -196,15 +293,25 @@ fn is_one_of(agreed: Option<&HeaderValue>, offered: &HeaderValue) -> bool {
 }
 
 impl Failure {
-    /// How it is counted; a failed dial was counted where it failed, and the client's faults are not the server's.
+    /// How it is counted; a failed dial was counted where it failed, a response by its status, and the client's faults
+    /// are not the server's.
     fn counted_as(&self) -> Option<UpstreamFailure> {
         match self {
-            Self::Dial(_) | Self::ClientBody => None,
+            Self::Dial(_) | Self::ClientBody | Self::Status | Self::Busy => None,
             Self::Closed => Some(UpstreamFailure::Closed),
             Self::Incomplete => Some(UpstreamFailure::Truncated),
-            Self::ResponseTimeout => Some(UpstreamFailure::ResponseTimeout),
+            Self::ResponseTimeout | Self::AttemptTimeout | Self::TotalTimeout => Some(UpstreamFailure::ResponseTimeout),
             Self::WriteTimeout => Some(UpstreamFailure::BodyTimeout),
             Self::Protocol(_) | Self::Switch | Self::HeadTooLarge => Some(UpstreamFailure::Protocol),
+        }
+    }
+
+    /// Whether it speaks against the server, and not against the client or this machine.
+    pub(super) fn is_the_servers(&self) -> bool {
+        match self {
+            Self::Dial(error) => !matches!(error, DialError::Exhausted(_)),
+            Self::ClientBody | Self::Busy => false,
+            _ => true,
         }
     }
 }
@@ -222,6 +329,10 @@ impl fmt::Display for ExchangeError {
             Failure::Switch => f.write_str("it switched to a protocol that was not asked for"),
             Failure::HeadTooLarge => f.write_str("its response's head is too large"),
             Failure::ClientBody => f.write_str("the client broke off within the request's body"),
+            Failure::AttemptTimeout => f.write_str("no response within the attempt deadline"),
+            Failure::TotalTimeout => f.write_str("no response within the total deadline"),
+            Failure::Status => f.write_str("it answered with a status that counts as a failure"),
+            Failure::Busy => f.write_str("every server has as much in work as it may"),
         }
     }
 }

@@ -1,19 +1,18 @@
 //! One HTTP/1.1 connection to a server, driven by whoever waits for its answer.
 //!
-//! Owns the socket, what was read from it and not used yet, and where in the response the reading stands. Polled inline,
+//! Owns the wire, what was read from it and not used yet, and where in the response the reading stands. Polled inline,
 //! by the request that waits for the head (`exchange`) and then by the body that is being read (`response_body`): a request
 //! costs no task and no wake-up of another one.
 
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Frame;
 use hyper::http::response::Parts;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::chunks::{Chunks, Found};
@@ -21,6 +20,7 @@ use super::dial::Open;
 use super::exchange::Failure;
 use super::response_head::{self, BodyKind};
 use super::sending::{BodyFailed, Sending};
+use super::wire::Wire;
 
 /// How much is read at a time, in bytes, while there is no sign of more.
 const LEAST_READ: usize = 8 * 1024;
@@ -31,7 +31,7 @@ const MOST_INTERIM: u8 = 16;
 
 /// A connection, idle or with one request on its way.
 pub(super) struct Link {
-    tcp: TcpStream,
+    wire: Wire,
     /// Where the socket is read to. Between two reads it holds nothing but the beginning of a head.
     space: BytesMut,
     /// What was read and not used yet.
@@ -67,9 +67,9 @@ enum Reading {
 
 impl Link {
     /// Speaks HTTP/1.1 over a fresh connection.
-    pub(super) fn new(tcp: TcpStream, open: Open) -> Box<Self> {
+    pub(super) fn new(wire: Wire, open: Open) -> Box<Self> {
         Box::new(Self {
-            tcp,
+            wire,
             space: BytesMut::new(),
             unread: Bytes::new(),
             reach: LEAST_READ,
@@ -92,7 +92,7 @@ impl Link {
     /// # Errors
     /// The client's body failed.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, sending: &mut Sending) -> Poll<Result<(), BodyFailed>> {
-        sending.poll(cx, &mut self.tcp)
+        sending.poll(cx, &mut self.wire)
     }
 
     /// Reads the response's head, interim ones passed over. `is_head` says that the request's method was HEAD.
@@ -220,7 +220,7 @@ impl Link {
             self.space.reserve(self.reach);
         }
         let room = self.space.capacity() - self.space.len();
-        let n = ready!(pin!(self.tcp.read_buf(&mut self.space)).poll(cx))?;
+        let n = ready!(pin!(self.wire.read_buf(&mut self.space)).poll(cx))?;
         self.heard |= n > 0;
         if n == room {
             self.reach = MOST_READ.min(self.reach * 2);
@@ -236,12 +236,7 @@ impl Link {
     /// Looks whether an idle connection can still take a request: its server has neither closed it nor sent what
     /// nobody asked for.
     pub(super) fn is_fit(&mut self) -> bool {
-        // This also forgets the waker of the request before.
-        if self.tcp.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
-            return true;
-        }
-        let read = self.tcp.try_read(&mut [0]);
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.wire.is_fit()
     }
 
     /// Lets go of a buffer that a large response has left behind.
@@ -266,8 +261,8 @@ impl Link {
         }
     }
 
-    /// Takes the connection apart after an upgrade: the socket, what was read beyond the response's head, and its count.
-    pub(super) fn into_parts(self) -> (TcpStream, Bytes, Open) {
-        (self.tcp, self.unread, self.open)
+    /// Takes the connection apart after an upgrade: the wire, what was read beyond the response's head, and its count.
+    pub(super) fn into_parts(self) -> (Wire, Bytes, Open) {
+        (self.wire, self.unread, self.open)
     }
 }

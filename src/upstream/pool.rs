@@ -1,4 +1,4 @@
-//! A server's kept connections: a stack for each worker.
+//! A worker's kept connections to one server: a stack.
 //!
 //! The last one put back is the first taken, so that under falling load the others grow old and are closed. Filled and
 //! emptied by `exchange` and `response_body`; swept by the worker through [`Upstream::sweep`](super::Upstream::sweep).
@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
-use thread_local::ThreadLocal;
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -15,10 +14,10 @@ use super::link::Link;
 /// How many connections to one server a worker keeps.
 const MOST_KEPT: usize = 64;
 
-/// The kept connections of one server. A slot is borrowed only within a call, never across an await.
+/// The kept connections. They are borrowed only within a call, never across an await.
 #[derive(Default)]
 pub(super) struct Pool {
-    slots: ThreadLocal<RefCell<Vec<Kept>>>,
+    stack: RefCell<Vec<Kept>>,
 }
 
 struct Kept {
@@ -30,7 +29,7 @@ impl Pool {
     /// Takes the connection that was put back last. What waited longer than `idle` at `now`, or was closed or written to
     /// by its server meanwhile, is closed and passed over.
     pub(super) fn take(&self, now: Instant, idle: Duration) -> Option<Box<Link>> {
-        let mut kept = self.slots.get()?.borrow_mut();
+        let mut kept = self.stack.borrow_mut();
         while let Some(mut last) = kept.pop() {
             if now.duration_since(last.since) >= idle {
                 kept.clear(); // the rest was put back earlier still
@@ -45,7 +44,7 @@ impl Pool {
 
     /// Keeps a connection, idle from `now` on, for the next request; closes it where this worker keeps enough already.
     pub(super) fn put(&self, mut link: Box<Link>, now: Instant) {
-        let mut kept = self.slots.get_or_default().borrow_mut();
+        let mut kept = self.stack.borrow_mut();
         if kept.len() < MOST_KEPT {
             link.rest();
             kept.push(Kept { link, since: now });
@@ -54,21 +53,18 @@ impl Pool {
 
     /// Closes what waited longer than `idle`, and what its server closed.
     pub(super) fn sweep(&self, idle: Duration) {
-        let Some(slot) = self.slots.get() else { return };
         let now = Instant::now();
-        slot.borrow_mut().retain_mut(|kept| now.duration_since(kept.since) < idle && kept.link.is_fit());
+        self.stack.borrow_mut().retain_mut(|kept| now.duration_since(kept.since) < idle && kept.link.is_fit());
     }
 
     /// Closes everything this worker keeps.
     pub(super) fn clear(&self) {
-        if let Some(slot) = self.slots.get() {
-            slot.borrow_mut().clear();
-        }
+        self.stack.borrow_mut().clear();
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").finish_non_exhaustive() // the slots belong to other threads
+        f.debug_struct("Pool").finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::UpstreamTimeouts;
+use super::exchange::Failure;
 
 /// Where a request's body stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,10 @@ impl Progress {
 pub(super) struct Deadlines {
     pub(super) begun: Instant,
     pub(super) timeouts: UpstreamTimeouts,
+    /// When this attempt is over, if its head has not come.
+    pub(super) attempt: Option<Instant>,
+    /// When the whole exchange is.
+    pub(super) total: Option<Instant>,
     /// `None` where the request has no body.
     pub(super) progress: Option<Arc<Progress>>,
 }
@@ -75,10 +80,23 @@ impl Deadlines {
     /// Until when the head of the response must have come.
     pub(super) fn head(&self) -> Instant {
         let moved = self.progress.as_ref().map_or(self.begun, |progress| progress.moved());
-        match self.phase() {
+        let due = match self.phase() {
             Phase::Done | Phase::Failed => moved + self.timeouts.response,
             Phase::Moving => moved + self.timeouts.body,
             Phase::AwaitingClient => Instant::now() + self.timeouts.body,
+        };
+        [self.attempt, self.total].into_iter().flatten().fold(due, Instant::min)
+    }
+
+    /// Which deadline a head that has not come in time has missed.
+    pub(super) fn failure(&self) -> Failure {
+        let now = Instant::now();
+        let is_over = |until: Option<Instant>| until.is_some_and(|until| now >= until);
+        match self.phase() {
+            _ if is_over(self.total) => Failure::TotalTimeout,
+            _ if is_over(self.attempt) => Failure::AttemptTimeout,
+            Phase::Moving => Failure::WriteTimeout,
+            Phase::AwaitingClient | Phase::Done | Phase::Failed => Failure::ResponseTimeout,
         }
     }
 
@@ -90,7 +108,7 @@ impl Deadlines {
             (Some(_), Phase::AwaitingClient) => Instant::now(),
             (Some(progress), _) => since.max(progress.moved()),
         };
-        from + self.timeouts.body
+        self.total.into_iter().fold(from + self.timeouts.body, Instant::min)
     }
 }
 
@@ -101,8 +119,8 @@ mod tests {
 
     fn deadlines(progress: Option<Arc<Progress>>) -> Deadlines {
         let [connect, response, body, idle] = [1, 20, 5, 60].map(Duration::from_secs);
-        let timeouts = UpstreamTimeouts { connect, response, body, idle };
-        Deadlines { begun: Instant::now(), timeouts, progress }
+        let timeouts = UpstreamTimeouts { connect, response, body, idle, attempt: None, total: None };
+        Deadlines { begun: Instant::now(), timeouts, attempt: None, total: None, progress }
     }
 
     #[test]
@@ -120,6 +138,15 @@ mod tests {
         progress.enter(Phase::Done);
         assert_eq!(d.head(), progress.moved() + Duration::from_secs(20));
         assert!(progress.moved() > progress.begun);
+    }
+
+    #[test]
+    fn no_wait_goes_beyond_the_attempts_or_the_whole_exchanges_deadline() {
+        let mut d = deadlines(None);
+        d.attempt = Some(d.begun);
+        assert!(d.head() == d.begun && matches!(d.failure(), Failure::AttemptTimeout));
+        d.total = Some(d.begun);
+        assert!(d.next_piece(d.begun) == d.begun && matches!(d.failure(), Failure::TotalTimeout));
     }
 
     #[test]

@@ -5,14 +5,13 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::Server;
+use super::lease::Lease;
 use super::link::Link;
 use super::progress::Deadlines;
 use super::request_body::BoxError;
@@ -21,7 +20,6 @@ use crate::metrics::UpstreamFailure;
 
 /// A response's body, streamed. It fails, rather than ends, where the server broke off.
 pub struct ResponseBody {
-    server: Arc<Server>,
     /// All of it, where it came along with the head.
     whole: Bytes,
     /// Where the rest comes from, until the exchange is complete.
@@ -29,6 +27,8 @@ pub struct ResponseBody {
 }
 
 struct Source {
+    /// The server is busy until the exchange is complete.
+    lease: Lease,
     link: Box<Link>,
     /// The request, of which the server may not have had all.
     request: Box<Sending>,
@@ -39,22 +39,28 @@ struct Source {
 
 impl ResponseBody {
     pub(super) fn new(
-        server: Arc<Server>,
+        lease: Lease,
         mut link: Box<Link>,
         request: Box<Sending>,
         deadlines: Deadlines,
         now: Instant,
     ) -> Self {
         if let Some(whole) = link.take_whole_body() {
-            keep(&server, link, &request, now);
-            return Self { server, whole, source: None };
+            keep(&lease, link, &request, now);
+            return Self { whole, source: None };
         }
-        let source = Some(Box::new(Source { link, request, deadlines, waiting: None }));
-        Self { server, whole: Bytes::new(), source }
+        let source = Some(Box::new(Source { lease, link, request, deadlines, waiting: None }));
+        Self { whole: Bytes::new(), source }
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(Source { link, request, waiting, .. }) = self.source.as_deref_mut() else { return Poll::Ready(None) };
+        let Some(Source { link, request, waiting, deadlines, .. }) = self.source.as_deref_mut() else {
+            return Poll::Ready(None);
+        };
+        if deadlines.total.is_some_and(|total| Instant::now() >= total) {
+            return self
+                .broken(UpstreamFailure::BodyTimeout, "the upstream's response took longer than the total deadline");
+        }
         if let Poll::Ready(Err(BodyFailed)) = link.poll_send(cx, request) {
             self.source = None; // the client's fault, not the server's
             return Poll::Ready(Some(Err("the request's body broke off".into())));
@@ -68,11 +74,7 @@ impl ResponseBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(why))) => {
-                self.source = None;
-                self.server.metrics.fail(UpstreamFailure::Truncated);
-                Poll::Ready(Some(Err(why.into())))
-            }
+            Poll::Ready(Some(Err(why))) => self.broken(UpstreamFailure::Truncated, why),
             Poll::Ready(None) => {
                 self.let_go();
                 Poll::Ready(None)
@@ -84,7 +86,7 @@ impl ResponseBody {
     /// The response is complete: keeps the connection if the request is complete too, else closes it.
     fn let_go(&mut self) {
         if let Some(source) = self.source.take() {
-            keep(&self.server, source.link, &source.request, Instant::now());
+            keep(&source.lease, source.link, &source.request, Instant::now());
         }
     }
 
@@ -95,18 +97,24 @@ impl ResponseBody {
         if source.link.poll_deadline(cx, deadline).is_pending() {
             return Poll::Pending;
         }
-        self.source = None;
-        self.server.metrics.fail(UpstreamFailure::BodyTimeout);
-        Poll::Ready(Some(Err("the upstream's response stood still for longer than the body deadline".into())))
+        self.broken(UpstreamFailure::BodyTimeout, "the upstream's response stood still for too long")
+    }
+
+    /// Counts the failure, closes the connection, and says why the body is not complete.
+    fn broken(&mut self, reason: UpstreamFailure, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(source) = self.source.take() {
+            source.lease.metrics.fail(reason);
+        }
+        Poll::Ready(Some(Err(why.into())))
     }
 }
 
 /// Keeps a connection whose response is complete `now`, if it can take another request; else closes it.
 ///
 /// A server that was offered another protocol and refused may still have begun to speak it.
-fn keep(server: &Server, link: Box<Link>, request: &Sending, now: Instant) {
+fn keep(server: &Lease, link: Box<Link>, request: &Sending, now: Instant) {
     if link.is_reusable() && request.is_complete() && request.offered().is_none() {
-        server.pool.put(link, now);
+        server.here().pool.put(link, now);
     }
 }
 
@@ -135,6 +143,6 @@ impl Body for ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.source.is_some() { "streaming" } else { "read" };
-        f.debug_struct("ResponseBody").field("server", &self.server.name).field("state", &state).finish()
+        f.debug_struct("ResponseBody").field("state", &state).finish()
     }
 }

@@ -18,11 +18,11 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite;
 
 use super::progress::Progress;
 use super::request_body::{BoxError, Outgoing};
-use crate::stream::gather;
+use super::wire::Wire;
 
 /// A request, ready to be sent.
 pub struct Sending {
@@ -122,12 +122,12 @@ impl Sending {
     ///
     /// # Errors
     /// The body failed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<Result<(), BodyFailed>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<Result<(), BodyFailed>> {
         loop {
             if self.cut {
                 return Poll::Ready(Ok(()));
             }
-            if ready!(self.poll_write(cx, tcp)).is_err() {
+            if ready!(self.poll_write(cx, wire)).is_err() {
                 self.cut = true;
                 continue;
             }
@@ -143,15 +143,16 @@ impl Sending {
         self.written < self.buffer.len() || !self.piece.is_empty() || !self.tail.is_empty()
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, tcp: &mut TcpStream) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<io::Result<()>> {
         while self.is_writing() {
             let pieces = [&self.buffer[self.written..], &self.piece, self.tail].map(IoSlice::new);
-            match ready!(gather(Pin::new(tcp), cx, &pieces))? {
+            match ready!(wire.poll_gather(cx, &pieces))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.advance(n),
             }
         }
-        Poll::Ready(Ok(()))
+        // TLS may hold back what the socket had no room for.
+        Pin::new(wire).poll_flush(cx)
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -295,7 +296,7 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -329,12 +330,12 @@ mod tests {
     /// What the server gets of a request, and whether all of it could be sent.
     async fn sent(request: Request<Outgoing>) -> (String, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut wire = Wire::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
         let (mut server, _) = listener.accept().await.unwrap();
         let mut sending = Sending::new(request, |own| own.add(&HOST, &[b"a", b".b"]));
-        let outcome = poll_fn(|cx| sending.poll(cx, &mut tcp)).await;
+        let outcome = poll_fn(|cx| sending.poll(cx, &mut wire)).await;
         assert_eq!(sending.is_complete(), outcome.is_ok());
-        drop(tcp);
+        drop(wire);
         let mut text = String::new();
         server.read_to_string(&mut text).await.unwrap();
         (text, outcome.is_ok())

@@ -5,33 +5,34 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::dial::Open;
+use super::lease::Lease;
+use super::wire::Wire;
 
 /// The upstream's end of a switched connection. It counts as open until it is dropped.
 #[derive(Debug)]
 pub struct Tunnel {
-    tcp: TcpStream,
+    wire: Wire,
     /// What came behind the 101's head in the same read.
     ahead: Bytes,
     _open: Open,
+    /// The server is busy with it until then, too.
+    _lease: Lease,
 }
 
 impl Tunnel {
-    pub(super) fn new(tcp: TcpStream, ahead: Bytes, open: Open) -> Self {
-        Self { tcp, ahead, _open: open }
+    pub(super) fn new(wire: Wire, ahead: Bytes, open: Open, lease: Lease) -> Self {
+        Self { wire, ahead, _open: open, _lease: lease }
     }
 
     /// Sees to it that the connection is reset, not ended, when it is dropped: what the client was cut off from must not
     /// look complete to the server.
     pub fn abort(&self) {
-        // A socket that cannot be told is broken already.
-        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        self.wire.abort();
     }
 }
 
@@ -42,13 +43,13 @@ impl AsyncRead for Tunnel {
             buf.put_slice(&self.ahead.split_to(n));
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.wire).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Tunnel {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.wire).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -56,18 +57,18 @@ impl AsyncWrite for Tunnel {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

@@ -21,4 +21,5 @@ mod smuggling;
 mod support;
 mod tcp_proxy;
 mod tls;
+mod upstreams;
 mod watch;

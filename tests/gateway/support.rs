@@ -91,6 +91,11 @@ pub fn with_front(config: &str, keys: &str) -> String {
     config.replacen("[endpoints.front]\n", &format!("[endpoints.front]\n{keys}\n"), 1)
 }
 
+/// Adds keys to the `app` upstream of a configuration.
+pub fn with_app(config: &str, keys: &str) -> String {
+    config.replacen("[upstreams.app]\n", &format!("[upstreams.app]\n{keys}\n"), 1)
+}
+
 fn front(servers: &[SocketAddr]) -> String {
     let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
     format!(

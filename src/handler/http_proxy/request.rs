@@ -18,7 +18,7 @@ use hyper::{HeaderMap, Method, Uri, Version};
 use super::client_cert::ClientCert;
 use super::{fields, path};
 use crate::identity::{ConnectionInfo, EndpointName};
-use crate::upstream::OwnFields;
+use crate::upstream::{self, KeySource, OwnFields};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -176,6 +176,20 @@ pub(super) fn rewrite(head: &mut Parts, target: &Target, asks: &Asks) -> Result<
         head.headers.insert(HOST, target.authority.clone());
     }
     Ok(())
+}
+
+/// What a request's server is chosen by; `None` where the request does not say.
+pub(super) fn key(source: &KeySource, head: &Parts, info: &ConnectionInfo) -> Option<u64> {
+    match source {
+        KeySource::ClientAddress => Some(upstream::address_key(info.client.0.ip())),
+        KeySource::Header(name) => head.headers.get(name).map(|value| upstream::hash(value.as_bytes())),
+        KeySource::Cookie(name) => {
+            let lines = head.headers.get_all(COOKIE).iter();
+            let pairs = lines.flat_map(|line| line.as_bytes().split(|b| *b == b';').map(<[u8]>::trim_ascii));
+            let mut values = pairs.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+            values.next().map(upstream::hash)
+        }
+    }
 }
 
 /// As long as an address is when it is written out: eight groups of four digits, or an IPv4 address behind six of them.
@@ -375,6 +389,21 @@ mod tests {
         {
             let (head, ()) = get("/").header("host", authority).body(()).unwrap().into_parts();
             assert_eq!(Target::of(&head).unwrap().host(), host);
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_cookie_is_its_value_wherever_it_stands() {
+        let key_of = |lines: &[&str]| {
+            let request = lines.iter().fold(get("/"), |request, line| request.header("cookie", *line));
+            key(&KeySource::Cookie("sid".into()), &request.body(()).unwrap().into_parts().0, &info("192.0.2.1:5", None))
+        };
+        let expected = Some(upstream::hash(b"x=1"));
+        for lines in [&["sid=x=1"][..], &["a=b; sid=x=1;c=d"], &["a=b", "  sid=x=1  "]] {
+            assert_eq!(key_of(lines), expected, "{lines:?}");
+        }
+        for lines in [&[][..], &["sidx=1"], &["a=sid=x=1"], &["SID=x=1"]] {
+            assert_eq!(key_of(lines), None, "{lines:?}");
         }
     }
 

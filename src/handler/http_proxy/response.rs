@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, VIA};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VIA};
 use hyper::{Response, StatusCode, Version};
 
 use super::{fields, request};
@@ -96,11 +96,24 @@ pub(super) fn upstream_failed(error: &ExchangeError) -> Reply<ProxyBody> {
     // A server's name is "HOST:PORT", which a quoted string can hold as it is.
     let proxy_status = format!("portcullis; error={name}; next-hop=\"{}\"", error.server);
     response.headers_mut().extend(HeaderValue::try_from(proxy_status).ok().map(|value| (PROXY_STATUS, value)));
+    if matches!(error.failure, Failure::Busy) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1")); // RFC 9110, section 10.2.3
+    }
     Reply { response, upstream: Some(Arc::clone(&error.server)), error: Some(words) }
 }
 
 fn sentence(status: StatusCode, words: &str) -> Bytes {
     format!("{} {}: {words}\n", status.as_str(), status.canonical_reason().unwrap_or_default()).into()
+}
+
+/// The name of a failed handshake (RFC 9209, sections 2.3.14 to 2.3.16).
+fn tls_error(error: &std::io::Error) -> &'static str {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => "tls_certificate_error",
+        Some(rustls::Error::AlertReceived(_)) => "tls_alert_received",
+        _ => "tls_protocol_error",
+    }
 }
 
 /// An error's status and name (RFC 9209, section 2.3), and what the client and the access log are told.
@@ -110,12 +123,17 @@ fn in_words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
         Failure::Dial(DialError::Refused(_)) => (S::BAD_GATEWAY, "connection_refused", "connection refused"),
         Failure::Dial(DialError::Unroutable(_)) => (S::BAD_GATEWAY, "destination_ip_unroutable", "upstream unroutable"),
         Failure::Dial(DialError::Timeout) => (S::GATEWAY_TIMEOUT, "connection_timeout", "connection timed out"),
+        Failure::Dial(DialError::Tls(error)) => (S::BAD_GATEWAY, tls_error(error), "upstream TLS failed"),
         Failure::Dial(DialError::Exhausted(_)) => {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "no connection to spare")
         }
         Failure::Closed => (S::BAD_GATEWAY, "connection_terminated", "upstream closed the connection"),
         Failure::Incomplete => (S::BAD_GATEWAY, "http_response_incomplete", "upstream response broke off"),
-        Failure::ResponseTimeout => (S::GATEWAY_TIMEOUT, "http_response_timeout", "upstream response timed out"),
+        Failure::Busy => (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "every server is busy"),
+        Failure::Status => (S::BAD_GATEWAY, "proxy_internal_response", "upstream failed"),
+        Failure::ResponseTimeout | Failure::AttemptTimeout | Failure::TotalTimeout => {
+            (S::GATEWAY_TIMEOUT, "http_response_timeout", "upstream response timed out")
+        }
         Failure::WriteTimeout => (S::GATEWAY_TIMEOUT, "connection_write_timeout", "upstream stopped reading"),
         Failure::Protocol(_) => (S::BAD_GATEWAY, "http_protocol_error", "upstream response is malformed"),
         Failure::Switch => (S::BAD_GATEWAY, "http_upgrade_failed", "upstream upgrade failed"),

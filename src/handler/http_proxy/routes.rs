@@ -231,19 +231,19 @@ fn action(route: &RouteConfig, names: &Names<'_>, report: &mut dyn FnMut(&str, S
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::RouteRespondConfig;
-    use crate::upstream::{Server, UpstreamTimeouts};
+    use crate::upstream::{Server, UpstreamPolicy, UpstreamTimeouts};
 
     fn names() -> Names<'static> {
-        let second = Duration::from_secs(1);
-        let timeouts = UpstreamTimeouts { connect: second, response: second, body: second, idle: second };
-        let server = || Server::new("127.0.0.1:1", ([127, 0, 0, 1], 1).into());
+        let server = || (Server::new("127.0.0.1:1", ([127, 0, 0, 1], 1).into()), 1);
+        let upstream = move |name: &str| {
+            let (timeouts, policy) = (UpstreamTimeouts::default(), UpstreamPolicy::default());
+            Arc::new(Upstream::new(name, vec![server()], timeouts, policy))
+        };
         Names {
             upstream: Box::leak(Box::new(move |name: &str| {
-                let found = (name != "unknown").then(|| Arc::new(Upstream::new(name, vec![server()], timeouts)));
+                let found = (name != "unknown").then(|| upstream(name));
                 found.ok_or_else(|| "unknown".to_owned())
             })),
             endpoint: &|name| name != "unknown",

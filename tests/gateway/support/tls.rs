@@ -113,6 +113,7 @@ pub fn rustls(address: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(cert(ECDSA_ROOT)).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    #[expect(clippy::disallowed_methods, reason = "a test trusts whom it likes")]
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
     let connection = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();

@@ -16,7 +16,12 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn start(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(([127, 0, 0, 1], 0).into(), handle)
+    }
+
+    /// As [`start`](Self::start), at an address.
+    pub fn start_at(address: SocketAddr, handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let (counted, handle) = (Arc::clone(&connections), Arc::new(handle));
@@ -46,6 +51,16 @@ impl Upstream {
             }
         });
         (upstream, receiver)
+    }
+
+    /// Answers every request with 200 and this text.
+    pub fn saying(text: &str) -> Self {
+        Self::answering(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())).0
+    }
+
+    /// Reads a request, and closes the connection without an answer.
+    pub fn dying() -> Self {
+        Self::start(|mut stream| drop(read_request(&mut stream)))
     }
 
     /// How many connections came so far.

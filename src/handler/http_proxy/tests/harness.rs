@@ -18,7 +18,7 @@ use crate::handler::{Connection, Context, Instance, Timeouts};
 use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
 use crate::metrics::{EndpointMetrics, ServerMetrics, UpstreamFailure};
 use crate::stream::{Socket, Stream};
-use crate::upstream::{Server, Upstream, UpstreamTimeouts};
+use crate::upstream::{Server, Upstream, UpstreamPolicy, UpstreamTimeouts};
 
 /// Long enough that no test reaches it, but the one that hangs.
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -26,7 +26,7 @@ pub(super) const LONG: Duration = Duration::from_secs(20);
 pub(super) const SHORT: Duration = Duration::from_millis(60);
 
 pub(super) fn timeouts() -> UpstreamTimeouts {
-    UpstreamTimeouts { connect: LONG, response: LONG, body: LONG, idle: LONG }
+    UpstreamTimeouts { connect: LONG, response: LONG, body: LONG, idle: LONG, ..UpstreamTimeouts::default() }
 }
 
 /// A hand-written server: `serve` gets each connection and its number, from 0.
@@ -120,8 +120,8 @@ impl Gateway {
     }
 
     pub(super) async fn with(servers: &[SocketAddr], timeouts: UpstreamTimeouts, routes: Vec<RouteConfig>) -> Self {
-        let servers = servers.iter().map(|address| Server::new(&address.to_string(), *address)).collect();
-        let upstream = Arc::new(Upstream::new("app", servers, timeouts));
+        let servers = servers.iter().map(|address| (Server::new(&address.to_string(), *address), 1)).collect();
+        let upstream = Arc::new(Upstream::new("app", servers, timeouts, UpstreamPolicy::default()));
         let service = Arc::new(HttpInstance::new(service(&upstream, routes)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -151,12 +151,13 @@ impl Gateway {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    pub(super) fn metrics(&self) -> &ServerMetrics {
-        &self.upstream.servers[0].metrics
+    pub(super) fn metrics(&self) -> Arc<ServerMetrics> {
+        Arc::clone(&self.upstream.members().list[0].server.metrics)
     }
 
     pub(super) fn failures(&self, reason: UpstreamFailure) -> u64 {
-        self.upstream.servers.iter().map(|s| s.metrics.sum(|here| here.failures[reason as usize].get())).sum()
+        let members = self.upstream.members();
+        members.servers().map(|s| s.metrics.sum(|here| here.failures[reason as usize].get())).sum()
     }
 }
 

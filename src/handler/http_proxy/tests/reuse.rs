@@ -134,7 +134,7 @@ async fn when_every_server_refuses_each_was_tried_once() {
     let gateway = Gateway::before(&[closed_port().await, closed_port().await]).await;
     let answer = gateway.get().await;
     assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway"), "{answer}");
-    let last = &gateway.upstream.servers[1].name;
+    let last = gateway.upstream.members().list[1].server.name.clone();
     let status = format!("proxy-status: portcullis; error=connection_refused; next-hop=\"{last}\"");
     assert!(answer.contains(&status), "{answer}");
     assert!(answer.ends_with("502 Bad Gateway: connection refused\n"), "{answer}");
@@ -156,7 +156,8 @@ impl Wake for Counting {
 
 async fn exchange(upstream: &Upstream) -> usize {
     let request = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap();
-    let Answer::Response(response) = upstream.exchange(Sending::new(request, |_| {})).await.unwrap().answer else {
+    let Answer::Response(response) = upstream.exchange(Sending::new(request, |_| {}), None).await.unwrap().answer
+    else {
         panic!("it switched")
     };
     response.into_body().collect().await.unwrap().to_bytes().len()
