@@ -11,10 +11,14 @@ pub mod client_auth;
 pub mod client_config;
 pub mod collect;
 mod der;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod key;
 pub mod notes;
 pub mod parallel;
 mod pem;
 mod pkcs12;
+pub mod probe;
+pub mod roots;
 pub mod server_config;
 pub mod tickets;

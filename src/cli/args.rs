@@ -121,8 +121,8 @@ pub(super) struct CheckArgs {
 // PORTCULLIS_CONFIG does not count here: who audits a file does not mean the gateway of this machine.
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
-    /// Chain files, or folders in which each file with a certificate is a chain
-    #[arg(value_name = "PATH", required_unless_present = "config")]
+    /// Chain files (PEM or PKCS#12), folders in which each file with a certificate is a chain, or running servers
+    #[arg(value_name = "PATH|HOST:PORT", required_unless_present = "config")]
     pub(super) paths: Vec<PathBuf>,
     /// Audit the chains of this configuration, by its own policy
     #[arg(long, value_name = "FILE")]
@@ -133,9 +133,12 @@ pub(super) struct AuditArgs {
     /// A file whose first line is the password of PKCS#12 bundles; PORTCULLIS_PASSWORD may hold it instead
     #[arg(long, value_name = "FILE", requires = "paths")]
     pub(super) password_file: Option<PathBuf>,
-    /// A name that the chains must cover; may be given again
+    /// A name that the chains must cover, and the first that a server is asked for; may be given again
     #[arg(long = "name", value_name = "HOST")]
     pub(super) names: Vec<String>,
+    /// A file of roots that the chains must verify under, such as /etc/ssl/certs/ca-certificates.crt
+    #[arg(long, value_name = "FILE", requires = "paths")]
+    pub(super) roots: Option<PathBuf>,
     /// Whom the chains are for; an endpoint's chains go by its class
     #[arg(long, value_enum, default_value_t)]
     pub(super) profile: Profile,

@@ -192,6 +192,11 @@ pub(super) fn key_belongs(material: &Material) -> bool {
     !key::load(material).matching.is_empty()
 }
 
+/// The certificate that speaks for the server.
+pub(super) fn leaf_of(material: &Material) -> Option<&Certificate> {
+    material.certificates.get(Loaded::new(material).leaf?)
+}
+
 /// A chain with its private key ready for use, and its leaf found.
 #[derive(Clone)]
 struct Loaded<'a> {
@@ -330,6 +335,7 @@ fn judge(loaded: Loaded<'_>, subject: &Subject<'_>, policy: &Policy, uncovered: 
         verdict: Verdict::of(&findings),
         certificates: material.certificates.iter().map(Into::into).collect(),
         findings,
+        remote: material.stapled.is_some(),
         leaf: view.as_ref().map(|view| view.leaf().position),
     };
     let servable = view.as_ref().and_then(|view| issuance::issue(view, signing.key, report.verdict));

@@ -39,6 +39,8 @@ pub struct Material {
     pub(super) lines: Vec<usize>,
     /// Whether the certificates' order means something: in a bundle it does not.
     pub(super) ordered: bool,
+    /// Whether a status came with the certificates, where a server presented them.
+    pub(super) stapled: Option<bool>,
     /// What is wrong with the files themselves.
     pub faults: Vec<Fault>,
     /// Blocks in the chain file that are no certificates, each in words.
@@ -82,6 +84,20 @@ pub fn read(file: &Path, key_file: Option<&Path>) -> Material {
     material
 }
 
+/// The largest file of roots, in bytes: systems have bundles of a few hundred kilobytes, and some keep comments in them.
+const MAX_ROOTS: u64 = 8 * MAX_FILE;
+
+/// Reads a file of roots.
+#[must_use]
+pub(super) fn read_roots(file: &Path) -> Material {
+    let mut material = Material::empty(file, None);
+    match read_at_most(MAX_ROOTS, file) {
+        Ok(bytes) => material.read_chain(&bytes),
+        Err(seen) => material.fault(RuleId::FileUnreadable, None, seen, None),
+    }
+    material
+}
+
 impl Material {
     /// Takes a chain and a key that are in memory, under names that findings can give for files.
     #[must_use]
@@ -92,6 +108,20 @@ impl Material {
             material.read_key(key);
         }
         material
+    }
+
+    /// What a server presented, under its name.
+    pub(super) fn presented(server: &Path, chain: &[CertificateDer<'static>], stapled: bool) -> Self {
+        let mut material = Self { stapled: Some(stapled), begun: chain.len(), ..Self::empty(server, None) };
+        for (index, certificate) in chain.iter().enumerate() {
+            material.add(certificate.clone(), index + 1, "");
+        }
+        material
+    }
+
+    /// Adds what was found by other means than its files.
+    pub(super) fn note(&mut self, rule: RuleId, seen: String) {
+        self.fault(rule, None, seen, None);
     }
 
     /// What could not be read at all, and why.
@@ -109,6 +139,7 @@ impl Material {
             begun: 0,
             lines: Vec::new(),
             ordered: true,
+            stapled: None,
             faults: Vec::new(),
             strangers: Vec::new(),
             key: None,

@@ -1,6 +1,7 @@
 //! The command line, as typed: what each command prints, on which stream, and its exit status.
 
 mod audit;
+mod probe;
 mod schema;
 
 use std::path::Path;

@@ -150,6 +150,9 @@ pub struct ChainReport {
     /// The leaf's position in the file, from 1; `None` where no certificate could be read.
     #[serde(skip)]
     pub leaf: Option<usize>,
+    /// Whether a server presented it: then `file` is where the server is.
+    #[serde(skip)]
+    pub remote: bool,
 }
 
 impl ChainReport {

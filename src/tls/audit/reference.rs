@@ -43,6 +43,8 @@ fn page(schema: &Value) -> String {
     md.push_str("[audit.schema.json](audit.schema.json) is its JSON Schema.\n");
     fields(&mut md, "the object", schema);
     for (name, title) in [
+        ("Server", "`servers[]`"),
+        ("Handshake", "`servers[].handshakes[]`"),
         ("ChainReport", "`chains[]`"),
         ("CertificateView", "`chains[].certificates[]`"),
         ("Finding", "`chains[].findings[]`"),

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::finding::{ChainReport, Finding};
 use super::rules::Level;
 use crate::identity::Class;
+use crate::tls::probe::Server;
 
 /// The JSON object of `portcullis audit --format json` and of the admin port's `/audit`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -16,6 +17,9 @@ pub struct Report<C> {
     /// The profile that weighed the findings; `None` where the chains have profiles of their own.
     #[schemars(with = "Option<String>")]
     pub profile: Option<Class>,
+    /// How the servers that were asked answer; left out where none was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<Server>,
     /// Every chain.
     pub chains: C,
 }
@@ -90,6 +94,29 @@ pub fn table(chain: &ChainReport, colour: bool, details: bool) -> String {
     }
     for finding in chain.findings.iter().filter(|finding| details || finding.level > Level::Info) {
         line_of(&mut text, finding, colour);
+    }
+    text
+}
+
+/// How a server answers, as a table for people.
+#[must_use]
+pub fn server_table(server: &Server) -> String {
+    let versions =
+        if server.versions.is_empty() { "no TLS".into() } else { format!("TLS {}", server.versions.join(", ")) };
+    let address = server.address.as_ref().map(|address| format!(" ({address})")).unwrap_or_default();
+    let mut text = format!("{}{address}  {versions}\n", server.server);
+    for handshake in &server.handshakes {
+        let more =
+            [handshake.group.as_deref(), handshake.alpn.as_deref(), handshake.stapled.then_some("status stapled")];
+        let more: Vec<&str> = more.into_iter().flatten().collect();
+        let _ = writeln!(
+            text,
+            "  {}  {:5}  {}  {}",
+            handshake.version,
+            handshake.key,
+            handshake.cipher_suite,
+            more.join("  ")
+        );
     }
     text
 }
@@ -178,8 +205,8 @@ mod tests {
     fn what_is_written_as_it_is_made_reads_as_what_was_made_before() {
         let audited = endpoint(&["md5", "localhost"], &[]);
         let chains: Vec<_> = audited.iter().map(|one| &one.report).collect();
-        let streamed = Report { profile: None, chains: Stream::new(chains.iter()) };
+        let streamed = Report { profile: None, servers: Vec::new(), chains: Stream::new(chains.iter()) };
         let streamed = serde_json::to_string(&streamed).unwrap();
-        assert_eq!(streamed, serde_json::to_string(&Report { profile: None, chains }).unwrap());
+        assert_eq!(streamed, serde_json::to_string(&Report { profile: None, servers: Vec::new(), chains }).unwrap());
     }
 }

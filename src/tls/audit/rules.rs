@@ -317,6 +317,31 @@ rules! {
         source "Chrome CT policy; BR 7.1.2.11.2; Chrome Root Policy 1.8; RFC 7633",
         why "browsers refuse such a certificate or soon will",
         fix "have it reissued by a public CA with its current profile";
+    ServerUnreachable = "server-unreachable", Deny / Deny unservable,
+        checks "The server has no address, takes no connection, or makes no handshake",
+        source "RFC 8446, section 2",
+        why "no client gets a certificate from it",
+        fix "check host, port, and whether it is TLS from the first byte on";
+    ServerSignatureInvalid = "server-signature-invalid", Error / Error,
+        checks "The server's handshake is not signed with the key of the certificate that it presents",
+        source "RFC 8446, section 4.4.3",
+        why "every client ends the handshake",
+        fix "install the key and the certificate that belong together";
+    ServerOldTls = "server-old-tls", Warn / Warn,
+        checks "The server accepts TLS 1.0 or 1.1",
+        source "RFC 8996, sections 4 and 5",
+        why "both are forbidden: their handshakes rest on MD5 and SHA-1",
+        fix "allow TLS 1.2 and 1.3 alone";
+    ServerNoTls13 = "server-no-tls13", Info / Info,
+        checks "The server does not accept TLS 1.3",
+        source "RFC 9325, section 3.1.1",
+        why "1.3 is safer and faster, and what comes after it (post-quantum key exchange) comes to it alone",
+        fix "allow TLS 1.3 as well";
+    ChainUntrusted = "chain-untrusted", Error / Error,
+        checks "The chain does not verify under the roots that were given",
+        source "RFC 5280, section 6.1",
+        why "clients with these roots refuse it",
+        fix "have it issued by an authority under these roots, or complete the chain";
     WaiverExpired = "waiver-expired", Info / Info,
         checks "A waiver for a finding of this chain has passed its last day",
         source "the configuration",

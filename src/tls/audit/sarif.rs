@@ -96,13 +96,13 @@ fn results<'a>(chain: &'a ChainReport) -> Vec<Value> {
     let mut one = |finding: &'a Finding| {
         let again = seen.entry((finding.rule, finding.sha256.as_deref())).or_default();
         *again += 1;
-        result(finding, *again)
+        result(chain, finding, *again)
     };
     chain.findings.iter().map(&mut one).collect()
 }
 
 /// `number`: the how manieth finding of its rule about its certificate this is.
-fn result(finding: &Finding, number: usize) -> Value {
+fn result(chain: &ChainReport, finding: &Finding, number: usize) -> Value {
     let place = match (finding.position, &finding.subject) {
         (Some(position), Some(subject)) => format!("Certificate {position} of {} ({subject}): ", finding.of),
         (Some(position), None) => format!("Certificate {position} of {}: ", finding.of),
@@ -114,7 +114,7 @@ fn result(finding: &Finding, number: usize) -> Value {
         "kind": "fail",
         "level": level(finding.level),
         "message": { "text": format!("{place}{}. Why: {}. Remedy: {}.", finding.seen, finding.why, finding.fix) },
-        "locations": [location(finding)],
+        "locations": [location(finding, chain.remote)],
         "partialFingerprints": { "finding/v1": fingerprint(finding, number) },
         "properties": {
             "level": finding.level,
@@ -132,13 +132,15 @@ fn result(finding: &Finding, number: usize) -> Value {
     result
 }
 
-fn location(finding: &Finding) -> Value {
-    let mut artifact = json!({ "uri": uri(&finding.file) });
-    if finding.file.starts_with('/') {
-        artifact["uri"] = format!("file://{}", uri(&finding.file)).into();
-    } else {
-        artifact["uriBaseId"] = BASE.into();
+fn location(finding: &Finding, remote: bool) -> Value {
+    if remote {
+        return json!({ "physicalLocation": { "artifactLocation": { "uri": format!("tls://{}", finding.file) } } });
     }
+    let artifact = if finding.file.starts_with('/') {
+        json!({ "uri": format!("file://{}", uri(&finding.file)) })
+    } else {
+        json!({ "uri": uri(&finding.file), "uriBaseId": BASE })
+    };
     // Without a line the finding is about the whole file, and is shown at its beginning.
     json!({ "physicalLocation": { "artifactLocation": artifact, "region": { "startLine": finding.line.unwrap_or(1) } } })
 }

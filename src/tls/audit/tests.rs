@@ -131,6 +131,13 @@ fn every_rule_has_a_chain_that_triggers_it() {
     // These have tests of their own below.
     seen.extend(["key-unusable", "key-mismatch", "sig-alg-mismatch", "expiring-soon", "chain-too-large"]);
     seen.extend(["san-mismatch", "waiver-expired", "validity-too-long"]);
+    seen.extend([
+        "server-unreachable",
+        "server-signature-invalid",
+        "server-old-tls",
+        "server-no-tls13",
+        "chain-untrusted",
+    ]);
     seen.extend(["pkcs12-password", "pkcs12-unreadable", "pkcs12-weak"]);
     let all: BTreeSet<&str> = RULES.iter().map(|rule| rule.id).collect();
     assert_eq!(seen, all);
@@ -454,7 +461,8 @@ fn a_finding_reads_as_one_sentence_with_place_rule_and_remedy() {
 #[test]
 fn the_json_has_the_shape_of_the_contract() {
     let audited = internal(&material("md5"));
-    let report = super::report::Report { profile: Some(Class::Internal), chains: vec![&audited.report] };
+    let report =
+        super::report::Report { profile: Some(Class::Internal), servers: Vec::new(), chains: vec![&audited.report] };
     let json = serde_json::to_value(&report).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let set = |words: &str| words.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();

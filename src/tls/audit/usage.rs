@@ -101,8 +101,15 @@ fn web(view: &View<'_>, found: &mut Found) {
     let leaf = view.leaf();
     let extensions = &leaf.extensions;
     let mut say = |seen: &str| found.at(RuleId::PublicWeb, leaf, seen.to_owned());
-    if extensions.must_staple {
-        say("demands a stapled status (must-staple), and the gateway does not staple one");
+    match view.material.stapled {
+        Some(true) => {}
+        Some(false) if extensions.must_staple => {
+            say("demands a stapled status (must-staple), and the server sends none")
+        }
+        None if extensions.must_staple => {
+            say("demands a stapled status (must-staple), and the gateway does not staple one")
+        }
+        _ => {}
     }
     if view.subject.profile == Class::Internal {
         return;

@@ -27,7 +27,7 @@ pub(super) enum Fault {
 }
 
 /// How many iterations are computed for one bundle at most: a few seconds of work.
-const MAX_ITERATIONS: u32 = 10_000_000;
+const MAX_ITERATIONS: u32 = 5_000_000;
 
 /// The iterations that are left.
 pub(super) struct Budget(u32);

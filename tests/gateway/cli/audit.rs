@@ -7,12 +7,12 @@ use crate::support::tls::{endpoint, show};
 use crate::support::{Folder, cert, run, stderr, stdout};
 
 /// Audits with these arguments: the status and standard output.
-fn audit(args: &[&str]) -> (Option<i32>, String) {
+pub fn audit(args: &[&str]) -> (Option<i32>, String) {
     let output = run(&[&["audit"], args].concat());
     (output.status.code(), stdout(&output))
 }
 
-fn json(args: &[&str]) -> (Option<i32>, Value) {
+pub fn json(args: &[&str]) -> (Option<i32>, Value) {
     let (status, text) = audit(&[&["--format", "json"], args].concat());
     (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}")))
 }

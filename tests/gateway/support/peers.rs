@@ -36,6 +36,14 @@ impl Peer {
         Self::start(command, address, folder)
     }
 
+    /// OpenSSL's TLS server with these arguments, which speaks every version and sends any chain.
+    pub fn s_server(args: &[&str]) -> Self {
+        let address = free_address();
+        let mut command = Command::new("openssl");
+        command.args(["s_server", "-www", "-accept", &address.to_string()]).args(args);
+        Self::start(command, address, Folder::new())
+    }
+
     /// Prometheus, which scrapes `target` every second.
     pub fn prometheus(folder: Folder, target: SocketAddr) -> Self {
         let address = free_address();
