@@ -3,6 +3,11 @@
 //! Each worker owns one [`Drain`] and hands a clone to every connection. Nothing here is shared between
 //! workers, so telling one connection to end wakes no other core.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -62,5 +67,91 @@ impl Drain {
     pub async fn finished(&self, deadline: Duration) -> bool {
         self.in_flight.close();
         tokio::time::timeout(deadline, self.in_flight.wait()).await.is_ok()
+    }
+}
+
+/// A drain as one task watches it: to ask again costs no lock.
+#[derive(Debug)]
+pub struct Watch {
+    begun: Pin<Box<WaitForCancellationFutureOwned>>,
+    bell: Option<Arc<Bell>>,
+}
+
+/// Rung once, when the drain begins.
+#[derive(Debug)]
+struct Bell {
+    rung: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Relaxed); // whoever is woken synchronizes
+        self.task.wake_by_ref();
+    }
+}
+
+impl Drain {
+    /// Watches for the begin, from one task at a time.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch { begun: Box::pin(self.begun()), bell: None }
+    }
+}
+
+impl Watch {
+    /// Resolves once the drain begins.
+    pub async fn begun(&mut self) {
+        poll_fn(|cx| if self.has_begun(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Whether the drain has begun. If not, the task is woken when it does.
+    pub fn has_begun(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(bell) = &self.bell
+            && bell.task.will_wake(cx.waker())
+        {
+            return bell.rung.load(Relaxed);
+        }
+        let bell = Arc::new(Bell { rung: AtomicBool::new(false), task: cx.waker().clone() });
+        let waker = Waker::from(Arc::clone(&bell));
+        let begun = self.begun.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        bell.rung.fetch_or(begun, Relaxed);
+        self.bell = Some(bell);
+        begun
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_watch_wakes_whoever_asked_last_and_remembers() {
+        let drain = Drain::new();
+        let mut watch = drain.child().watch();
+        let (first, last) = (Arc::<Counting>::default(), Arc::<Counting>::default());
+        let wakers = [&first, &last].map(|counting| Waker::from(Arc::clone(counting)));
+        for waker in &wakers {
+            for _ in 0..2 {
+                assert!(!watch.has_begun(&mut Context::from_waker(waker)));
+            }
+        }
+        drain.begin();
+        assert_eq!((first.0.load(Relaxed), last.0.load(Relaxed)), (0, 1));
+        for waker in wakers.iter().rev() {
+            assert!(watch.has_begun(&mut Context::from_waker(waker)));
+        }
+        assert!(drain.watch().has_begun(&mut Context::from_waker(Waker::noop())));
     }
 }

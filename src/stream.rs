@@ -43,8 +43,11 @@ impl Stream {
 
     /// Gives back what was read ahead: it will be read again, before anything else.
     pub fn unread(&mut self, bytes: Bytes) {
-        debug_assert!(self.ahead.is_empty(), "bytes are given back once");
-        self.ahead = bytes;
+        self.ahead = match (bytes.is_empty(), self.ahead.is_empty()) {
+            (true, _) => return,
+            (false, true) => bytes,
+            (false, false) => [bytes, std::mem::take(&mut self.ahead)].concat().into(),
+        };
     }
 
     /// The socket, where the connection is plain and nothing was read ahead; for moving bytes without looking at them.

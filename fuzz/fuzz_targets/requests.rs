@@ -1,5 +1,5 @@
-//! The strict reader of HTTP/1.1 requests: how the bytes are cut makes no difference, and what goes on to hyper's parser
-//! that one reads in the same way, message by message.
+//! The strict reader of HTTP/1.1 requests: how the bytes are cut makes no difference, and what is accepted an independent
+//! parser reads in the same way, message by message and body by body.
 
 #![no_main]
 
@@ -16,18 +16,22 @@ fuzz_target!(|data: &[u8]| {
     assert!(cut.is_like(&whole), "in pieces: {cut:?}\nat once: {whole:?}");
 
     let mut rest = whole.passed();
+    let mut bodies = whole.bodies().iter();
     while !rest.is_empty() {
-        let Some(length) = message(rest) else {
-            assert!(!whole.is_between() && !whole.is_held(), "the parser behind waits for more: {whole:?}");
+        let read = bodies.next().expect("a body for each head, empty or not");
+        let Some((length, body)) = message(rest) else {
+            assert!(!whole.is_between(), "the other parser waits for more: {whole:?}");
             return;
         };
+        assert_eq!(*read, body, "the body of {:?}", String::from_utf8_lossy(&rest[..length]));
         rest = &rest[length..];
     }
-    assert!(!whole.breaks_body(), "the parser behind takes a broken body for a whole one: {whole:?}");
+    assert_eq!(bodies.next(), None, "a message too many: {whole:?}");
+    assert!(!whole.breaks_body(), "the other parser takes a broken body for a whole one: {whole:?}");
 });
 
-/// The length of the message at the start, as an independent reader sees it; `None` where its body goes on.
-fn message(bytes: &[u8]) -> Option<usize> {
+/// The length of the message at the start, and its body, as an independent reader sees them; `None` where it goes on.
+fn message(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut fields);
     let Ok(httparse::Status::Complete(head)) = request.parse(bytes) else { panic!("httparse refuses the head") };
@@ -44,21 +48,22 @@ fn message(bytes: &[u8]) -> Option<usize> {
     };
     assert!(values("host").len() <= 1 && (request.version == Some(0) || values("host").len() == 1), "Host");
     match (values("content-length").as_slice(), values("transfer-encoding").as_slice()) {
-        ([], []) => Some(head),
+        ([], []) => Some((head, Vec::new())),
         ([length], []) => {
             let length: u64 = std::str::from_utf8(length).unwrap().parse().expect("the length");
-            (length <= (bytes.len() - head) as u64).then(|| head + length as usize)
+            (length <= (bytes.len() - head) as u64)
+                .then(|| (head + length as usize, bytes[head..head + length as usize].to_vec()))
         }
         ([], [coding]) => {
             assert!(coding.eq_ignore_ascii_case(b"chunked") && request.version == Some(1), "the transfer coding");
-            chunks(&bytes[head..]).map(|length| head + length)
+            chunks(&bytes[head..]).map(|(length, body)| (head + length, body))
         }
         _ => panic!("two framings"),
     }
 }
 
-fn chunks(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
+fn chunks(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let (mut at, mut body) = (0, Vec::new());
     loop {
         let (line, size) = match httparse::parse_chunk_size(&bytes[at..]) {
             Ok(httparse::Status::Complete(found)) => found,
@@ -69,7 +74,7 @@ fn chunks(bytes: &[u8]) -> Option<usize> {
         if size == 0 {
             let mut fields = [httparse::EMPTY_HEADER; 100];
             return match httparse::parse_headers(&bytes[at..], &mut fields) {
-                Ok(httparse::Status::Complete((length, _))) => Some(at + length),
+                Ok(httparse::Status::Complete((length, _))) => Some((at + length, body)),
                 Ok(httparse::Status::Partial) => None,
                 Err(error) => panic!("the trailers: {error}"),
             };
@@ -77,7 +82,10 @@ fn chunks(bytes: &[u8]) -> Option<usize> {
         let end = usize::try_from(size).ok().and_then(|size| at.checked_add(size))?;
         match bytes.get(end..)? {
             [] | [b'\r'] => return None,
-            [b'\r', b'\n', ..] => at = end + 2,
+            [b'\r', b'\n', ..] => {
+                body.extend_from_slice(&bytes[at..end]);
+                at = end + 2;
+            }
             _ => panic!("a chunk has no end"),
         }
     }

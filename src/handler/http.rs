@@ -19,7 +19,6 @@ mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gate;
-mod guard;
 mod head;
 mod http1;
 mod http2;
@@ -29,7 +28,9 @@ mod patient;
 mod scan;
 mod serve;
 mod tower;
+mod tracked;
 mod trailers;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ use hyper::{Request, Response};
 pub use self::body::RequestBody;
 pub use self::hyper_service::HyperService;
 pub use self::tower::TowerService;
+pub use self::upgrade::{NotUpgraded, Upgrade, Upgraded, upgrade};
 use crate::handler::{Connection, Handler, Instance, Serving, Settings, StartError};
 use crate::identity::{ConnectionInfo, Endpoint};
 
@@ -140,11 +142,6 @@ where
 
 /// What the engine speaks, for [`Handler::protocols`]: most preferred first.
 pub const PROTOCOLS: &[&str] = &["h2", "http/1.1"];
-
-/// The method of the request that the guard puts in a refused one's place. No client can send it.
-const REFUSED_METHOD: &[u8] = b"GATE-REFUSED";
-/// That request.
-const REFUSED_REQUEST: &[u8] = b"GATE-REFUSED / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n";
 
 /// For bodies that cannot fail.
 pub fn never(error: Infallible) -> BoxError {

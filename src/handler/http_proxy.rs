@@ -158,7 +158,7 @@ impl HttpProxyService {
         let has_body = !body.is_end_stream();
         let key = upstream.policy.key.as_ref().and_then(|source| request::key(source, &head, info));
         let protocol = upgrade::asked(&head, has_body);
-        let switch = protocol.and_then(|p| upgrade::Pending::take(&mut head, p, upstream.timeouts.idle));
+        let switch = protocol.and_then(|p| upgrade::Pending::take(&mut head, p));
         let asks = Asks {
             switch: switch.as_ref().map(|pending| pending.protocol().clone()),
             body: has_body.then(|| body.size_hint().exact()),

@@ -65,7 +65,7 @@ pub(super) fn parse(head: &Bytes) -> Result<Parts, Failure> {
     if Some(reason) != parts.status.canonical_reason()
         && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
     {
-        parts.extensions.insert(reason); // hyper writes it to an HTTP/1.1 client
+        parts.extensions.insert(reason); // the engine writes it to an HTTP/1.1 client
     }
     Ok(parts)
 }

@@ -1,7 +1,7 @@
 //! A request's body as the service reads it.
 //!
-//! Owns the count of its bytes and, for HTTP/2, the deadline between two reads and the check of trailers; HTTP/1.1's are
-//! the guard's.
+//! Owns [`RequestBody`] and, for HTTP/2, the count of its bytes, the deadline between two reads and the check of trailers;
+//! HTTP/1.1's bodies come from `http1`, read and checked.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use super::BoxError;
 use super::deadline::Deadline;
-use super::exchange::Halves;
 use super::fault::Fault;
 use super::gate::Gate;
+use super::http1::handover::Handed;
+use super::tracked::Halves;
 use super::trailers;
 
 /// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
@@ -24,9 +25,21 @@ use super::trailers;
 /// An error means that the client went away, stalled or broke the protocol: whatever the body was passed on to must be
 /// aborted, never completed.
 #[derive(Debug)]
-pub struct RequestBody {
+pub struct RequestBody(Source);
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    Http1(Handed),
+    Http2(Watched),
+}
+
+/// An HTTP/2 body: one stream among many.
+#[derive(Debug)]
+struct Watched {
     body: Incoming,
-    halves: Option<Arc<Halves>>,
+    halves: Arc<Halves>,
+    /// Where there is anything to read.
     watch: Option<Box<Watch>>,
 }
 
@@ -39,12 +52,42 @@ struct Watch {
 }
 
 impl RequestBody {
-    /// Wraps a body; `watch` has it watched here, where no guard does.
-    pub(super) fn new(body: Incoming, halves: Option<Arc<Halves>>, watch: Option<Arc<Gate>>) -> Self {
-        let watch = watch
-            .filter(|_| !body.is_end_stream())
-            .map(|gate| Box::new(Watch { gate, clock: Deadline::default(), since: None }));
-        Self { body, halves, watch }
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Self(Source::Empty)
+    }
+
+    /// A body that an HTTP/1.1 connection hands over.
+    pub(super) fn http1(handed: Handed) -> Self {
+        Self(Source::Http1(handed))
+    }
+
+    /// A body that hyper reads.
+    pub(super) fn http2(body: Incoming, halves: Arc<Halves>, gate: &Arc<Gate>) -> Self {
+        let watch = (!body.is_end_stream())
+            .then(|| Box::new(Watch { gate: gate.clone(), clock: Deadline::default(), since: None }));
+        Self(Source::Http2(Watched { body, halves, watch }))
+    }
+}
+
+impl Watched {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            return match &mut self.watch {
+                Some(watch) => watch.poll_late(cx).map(|late| Some(Err(late))),
+                None => Poll::Pending,
+            };
+        };
+        if let Some(watch) = &mut self.watch {
+            watch.since = None;
+        }
+        if let Some(Ok(frame)) = &frame {
+            self.halves.received.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| match &self.watch {
+            Some(watch) => watch.check(frame?),
+            None => Ok(frame?),
+        }))
     }
 }
 
@@ -54,7 +97,7 @@ impl Watch {
         self.clock.poll(cx, since + self.gate.context.timeouts.body).map(|()| self.broken_by(Fault::BODY_LATE))
     }
 
-    /// What the guard refuses in HTTP/1: the upstream is sent both alike.
+    /// What `scan` refuses in HTTP/1: the upstream is sent both alike.
     fn check(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
         let mut names = frame.trailers_ref().into_iter().flat_map(|trailers| trailers.keys());
         if names.any(|name| trailers::is_forbidden(name.as_str().as_bytes())) {
@@ -64,7 +107,7 @@ impl Watch {
     }
 
     fn broken_by(&self, fault: Fault) -> BoxError {
-        self.gate.context.metrics.here().requests_refused[fault.reason as usize].add(1);
+        self.gate.count_refusal(&fault);
         fault.detail.into()
     }
 }
@@ -74,30 +117,26 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            return match &mut this.watch {
-                Some(watch) => watch.poll_late(cx).map(|late| Some(Err(late))),
-                None => Poll::Pending,
-            };
-        };
-        if let Some(watch) = &mut this.watch {
-            watch.since = None;
+        match &mut self.get_mut().0 {
+            Source::Empty => Poll::Ready(None),
+            Source::Http1(handed) => handed.poll_frame(cx),
+            Source::Http2(watched) => watched.poll_frame(cx),
         }
-        if let (Some(halves), Some(Ok(frame))) = (&this.halves, &frame) {
-            halves.received.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Relaxed);
-        }
-        Poll::Ready(frame.map(|frame| match &this.watch {
-            Some(watch) => watch.check(frame?),
-            None => Ok(frame?),
-        }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.0 {
+            Source::Empty => true,
+            Source::Http1(handed) => handed.is_over(),
+            Source::Http2(watched) => watched.body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.0 {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Http1(handed) => handed.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Source::Http2(watched) => watched.body.size_hint(),
+        }
     }
 }

@@ -20,6 +20,17 @@ pub(super) struct Chunks {
     extensions: u16,
 }
 
+/// What comes next in a chunked body, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Sizes, extensions and line ends.
+    Framing(usize),
+    /// Content.
+    Data(usize),
+    /// The end of the last chunk; the trailer section follows.
+    End(usize),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Size,
@@ -44,26 +55,26 @@ impl Chunks {
         Self { step: Step::Size, left: 0, digits: 0, extensions: 0 }
     }
 
-    /// Reads on: how many of `bytes` belong to the chunks, and whether the last chunk has ended with them.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<(usize, bool), Fault> {
-        let mut at = 0;
-        while let Some(&b) = bytes.get(at) {
-            if self.step == Step::Data {
-                let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
-                self.left -= here as u64;
-                at += here;
-                if self.left == 0 {
-                    self.step = Step::DataCr;
-                }
-                continue;
+    /// Reads on: what `bytes` begin with. Nothing is credited before its bytes are there.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Found, Fault> {
+        if self.step == Step::Data {
+            let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+            self.left -= here as u64;
+            if self.left == 0 {
+                self.step = Step::DataCr;
             }
-            at += 1;
+            return Ok(Found::Data(here));
+        }
+        for (at, &b) in bytes.iter().enumerate() {
             if self.step == Step::SizeLf && b == b'\n' && self.left == 0 {
-                return Ok((at, true));
+                return Ok(Found::End(at + 1));
             }
             self.step = self.next(b)?;
+            if self.step == Step::Data {
+                return Ok(Found::Framing(at + 1));
+            }
         }
-        Ok((at, false))
+        Ok(Found::Framing(bytes.len()))
     }
 
     fn next(&mut self, b: u8) -> Result<Step, Fault> {

@@ -1,30 +1,43 @@
 //! A timer that costs nothing while things move.
 //!
 //! Owns one sleep, moved only when it fires or when something sooner must be waited for, never when a later deadline
-//! replaces an earlier one. Used by `guard` and by bodies.
+//! replaces an earlier one; nor is it polled again while it is set. Used by `http1`, `patient`, `paced` and by bodies.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer, made when it is first waited for.
 #[derive(Debug, Default)]
-pub(super) struct Deadline(Option<Pin<Box<Sleep>>>);
+pub(super) struct Deadline {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom it wakes as it is set now.
+    task: Option<Waker>,
+}
 
 impl Deadline {
     /// Ready once `at` has passed; until then the task is woken at `at` at the latest, and perhaps sooner.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        let is_set = self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
+        if is_set && sleep.deadline() <= at && !sleep.is_elapsed() {
+            return Poll::Pending;
+        }
         if sleep.deadline() > at {
             sleep.as_mut().reset(at);
         }
-        while sleep.as_mut().poll(cx).is_ready() {
+        // A task that has used up its turn would be told to wait without the timer being set.
+        while pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready() {
             if Instant::now() >= at {
+                self.task = None;
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(at);
         }
+        self.task = Some(cx.waker().clone());
         Poll::Pending
     }
 }

@@ -72,7 +72,8 @@ impl Fault {
     pub(super) const BODY_LATE: Self =
         Self::new(StatusCode::REQUEST_TIMEOUT, RequestRefusal::BodyTimeout, "the request body did not arrive in time");
 
-    /// Whether it breaks a body whose head went on already; else it stands in a refused head's place.
+    /// Whether it breaks a body whose head went on already.
+    #[cfg(any(test, fuzzing))]
     pub(super) fn breaks_body(&self) -> bool {
         matches!(self.reason, RequestRefusal::Chunk | RequestRefusal::BodyTimeout)
     }

@@ -51,8 +51,18 @@ impl Lines {
 
 const TOO_LARGE: Fault = Fault::too_large("the header section is larger than 16 KiB");
 
-/// Splits a field line into its name and its value, the white space around the value taken off.
-pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+/// A field line in its parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field<'a> {
+    pub(super) name: &'a [u8],
+    /// Without the white space around it.
+    pub(super) value: &'a [u8],
+    /// Where in the line the value begins.
+    pub(super) at: usize,
+}
+
+/// Splits a field line.
+pub(super) fn split(line: &[u8]) -> Result<Field<'_>, Fault> {
     let end = line.iter().position(|b| !is_token(*b)).unwrap_or(line.len());
     match line.get(end) {
         Some(b':') if end > 0 => {}
@@ -62,11 +72,12 @@ pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
         Some(_) => return Err(Fault::malformed("a field name has a character that is not allowed")),
         None => return Err(Fault::malformed("a field line has no colon")),
     }
-    let value = &line[end + 1..];
-    if has_control(value) {
+    let rest = &line[end + 1..];
+    if has_control(rest) {
         return Err(Fault::malformed("a field value has a control character"));
     }
-    Ok((&line[..end], trim(value)))
+    let value = trim_start(rest);
+    Ok(Field { name: &line[..end], value: trim_end(value), at: line.len() - value.len() })
 }
 
 /// Whether a byte may stand in a token (RFC 9110, section 5.6.2).
@@ -96,11 +107,16 @@ fn has_control(value: &[u8]) -> bool {
     value.iter().fold(false, |bad, &b| bad | ((b < 0x20) & (b != b'\t')) | (b == 0x7f))
 }
 
-/// Takes optional white space off both ends (RFC 9110, section 5.6.3).
-fn trim(mut value: &[u8]) -> &[u8] {
+/// Takes optional white space off the front (RFC 9110, section 5.6.3).
+fn trim_start(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
     }
+    value
+}
+
+/// Takes optional white space off the end.
+fn trim_end(mut value: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

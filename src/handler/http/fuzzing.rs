@@ -8,25 +8,25 @@ use super::scan::Phase;
 #[derive(Debug)]
 pub struct Reading(Outcome);
 
-/// Reads an HTTP/1.1 connection's bytes as the guard does.
+/// Reads an HTTP/1.1 connection's bytes as the engine does.
 pub fn read_requests<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Reading {
     Reading(feed::read(pieces))
 }
 
 impl Reading {
-    /// The bytes that go on to the parser behind.
+    /// The bytes that were accepted, empty lines between requests left out.
     pub fn passed(&self) -> &[u8] {
         &self.0.passed
     }
 
     /// Whether it ended without a fault between two messages.
     pub fn is_between(&self) -> bool {
-        self.0.phase == Phase::Between
+        self.0.fault.is_none() && self.0.phase == Phase::Between
     }
 
-    /// Whether what follows waits for the outcome of an upgrade.
-    pub fn is_held(&self) -> bool {
-        self.0.phase == Phase::Held
+    /// What a service would read of each message's body.
+    pub fn bodies(&self) -> &[Vec<u8>] {
+        &self.0.bodies
     }
 
     /// Whether a body that was begun is broken.

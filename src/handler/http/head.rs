@@ -6,28 +6,71 @@
 use hyper::StatusCode;
 use memchr::{memchr, memrchr};
 
+use super::authority;
 use super::fault::Fault;
-use super::field::{Lines, MAX_FIELDS, is_token, split};
-use super::{REFUSED_METHOD, authority};
+use super::field::{Field, Lines, MAX_FIELDS, is_token, split};
 use crate::metrics::RequestRefusal;
 
 /// The longest request line, in bytes. RFC 9112 (section 3) asks for 8000 at least.
 const MAX_REQUEST_LINE: usize = 8 * 1024;
 
 /// A head in the course of being read.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Head {
     lines: Lines,
-    fields: u8,
+    /// Where each field stands, in order.
+    fields: Vec<FieldSpan>,
+    said: Said,
+}
+
+/// What a head has said so far.
+#[derive(Debug, Default)]
+struct Said {
+    method: Span,
+    target: Span,
     /// The version is 1.1; known once the request line was read, and so is `authority`.
     is_11: bool,
-    /// Where in the head the absolute-form target's authority stands.
-    authority: Option<(u16, u16)>,
-    /// Where in the head the value of `Host` stands.
-    host: Option<(u16, u16)>,
+    /// The absolute-form target's authority.
+    authority: Option<Span>,
+    /// The value of `Host`.
+    host: Option<Span>,
     length: Option<u64>,
     is_chunked: bool,
     upgrade: bool,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+    wants_trailers: bool,
+}
+
+/// Where in a head a part of it stands. A head is shorter than 64 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u16,
+    end: u16,
+}
+
+/// Where in a head a field stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FieldSpan {
+    pub(super) name: Span,
+    pub(super) value: Span,
+}
+
+impl Span {
+    fn new(start: usize, length: usize) -> Self {
+        Self { start: start as u16, end: (start + length) as u16 }
+    }
+
+    /// The part itself.
+    pub(super) fn of(self, head: &[u8]) -> &[u8] {
+        &head[self.range()]
+    }
+
+    /// As indices into the head.
+    pub(super) fn range(self) -> std::ops::Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
 }
 
 /// What an accepted head says.
@@ -35,10 +78,20 @@ pub(super) struct Head {
 pub(super) struct Accepted {
     /// How many bytes the head has, the empty line included.
     pub(super) len: usize,
+    pub(super) method: Span,
+    pub(super) target: Span,
+    /// The version is 1.1, not 1.0.
+    pub(super) is_11: bool,
     /// How the body's end is known.
     pub(super) body: BodyKind,
     /// The client asks for another protocol (RFC 9110, section 7.8): what follows the message may not be HTTP.
     pub(super) upgrade: bool,
+    /// The client means to keep the connection (RFC 9112, section 9.3).
+    pub(super) keep: bool,
+    /// The client holds its body back until it is told to go on (RFC 9110, section 10.1.1).
+    pub(super) expects_continue: bool,
+    /// The client reads trailers (RFC 9110, section 10.1.4).
+    pub(super) wants_trailers: bool,
 }
 
 /// How the end of a body is known (RFC 9112, section 6.3).
@@ -51,6 +104,18 @@ pub(super) enum BodyKind {
 }
 
 impl Head {
+    /// Begins again.
+    pub(super) fn clear(&mut self) {
+        self.lines = Lines::default();
+        self.fields.clear();
+        self.said = Said::default();
+    }
+
+    /// Where each field stands.
+    pub(super) fn fields(&self) -> &[FieldSpan] {
+        &self.fields
+    }
+
     /// Reads on. `section` is the head from its first byte to wherever it has come; `None` asks for more of it.
     pub(super) fn advance(&mut self, section: &[u8]) -> Result<Option<Accepted>, Fault> {
         if section.first().is_some_and(|b| !is_token(*b)) {
@@ -62,15 +127,41 @@ impl Head {
                 return if first && section.len() > MAX_REQUEST_LINE { Err(TOO_LONG) } else { Ok(None) };
             };
             if first {
-                self.request_line(line)?;
+                self.said.request_line(line)?;
             } else if line.is_empty() {
-                return self.finish(section).map(Some);
+                return self.said.accept(section, self.lines.taken()).map(Some);
             } else {
                 self.field(start, line)?;
             }
         }
     }
 
+    fn field(&mut self, start: usize, line: &[u8]) -> Result<(), Fault> {
+        if self.fields.len() >= usize::from(MAX_FIELDS) {
+            return Err(Fault::too_large("the request has more than 100 fields"));
+        }
+        let Field { name, value, at } = split(line)?;
+        let span = FieldSpan { name: Span::new(start, name.len()), value: Span::new(start + at, value.len()) };
+        self.fields.push(span);
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            2 if is(b"te") => self.said.wants_trailers |= has_token(value, b"trailers"),
+            4 if is(b"host") => self.said.host(span.value, value)?,
+            6 if is(b"expect") => self.said.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            7 if is(b"upgrade") => self.said.upgrade = true,
+            10 if is(b"connection") => {
+                self.said.close |= has_token(value, b"close");
+                self.said.keep_alive |= has_token(value, b"keep-alive");
+            }
+            14 if is(b"content-length") => self.said.content_length(value)?,
+            17 if is(b"transfer-encoding") => self.said.transfer_encoding(value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Said {
     fn request_line(&mut self, line: &[u8]) -> Result<(), Fault> {
         if line.len() > MAX_REQUEST_LINE {
             return Err(TOO_LONG);
@@ -87,46 +178,26 @@ impl Head {
         if !is_visible(target) {
             return Err(Fault::malformed("the request target has a character that is not allowed"));
         }
-        self.authority = match method {
-            // A gateway is no tunnel (RFC 9110, sections 9.1 and 9.3.6), and our own word is not the client's to say.
-            b"CONNECT" | REFUSED_METHOD => return Err(Fault::method("the method is not implemented")),
-            _ => target_authority(method, target)?.map(|len| {
-                let start = first + 1 + target.len() - strip_scheme(target).map_or(0, <[u8]>::len);
-                (start as u16, (start + len) as u16) // a request line is shorter than 64 KiB
-            }),
-        };
+        if method == b"CONNECT" {
+            // A gateway is no tunnel (RFC 9110, sections 9.1 and 9.3.6).
+            return Err(Fault::method("the method is not implemented"));
+        }
+        (self.method, self.target) = (Span::new(0, method.len()), Span::new(first + 1, target.len()));
+        self.authority = target_authority(method, target)?.map(|length| {
+            let rest = strip_scheme(target).map_or(0, <[u8]>::len);
+            Span::new(first + 1 + target.len() - rest, length)
+        });
         Ok(())
     }
 
-    fn field(&mut self, start: usize, line: &[u8]) -> Result<(), Fault> {
-        self.fields += 1;
-        if self.fields > MAX_FIELDS {
-            return Err(Fault::too_large("the request has more than 100 fields"));
-        }
-        let (name, value) = split(line)?;
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host(start, line, name, value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.upgrade = true;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn host(&mut self, start: usize, line: &[u8], name: &[u8], value: &[u8]) -> Result<(), Fault> {
+    fn host(&mut self, span: Span, value: &[u8]) -> Result<(), Fault> {
         if self.host.is_some() {
             return Err(Fault::host("Host is repeated"));
         }
         if !authority::is_valid(value) {
             return Err(Fault::host("Host is not a host and port"));
         }
-        let rest = &line[name.len() + 1..];
-        let padding = rest.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-        let start = start + name.len() + 1 + padding;
-        self.host = Some((start as u16, (start + value.len()) as u16)); // a section is shorter than 64 KiB
+        self.host = Some(span);
         Ok(())
     }
 
@@ -155,26 +226,41 @@ impl Head {
         Ok(())
     }
 
-    fn finish(&self, head: &[u8]) -> Result<Accepted, Fault> {
+    /// All of `head` has been read, `len` bytes.
+    fn accept(&self, head: &[u8], len: usize) -> Result<Accepted, Fault> {
         if self.is_chunked && self.length.is_some() {
             return Err(Fault::framing("both Content-Length and Transfer-Encoding are given"));
         }
         if self.is_chunked && !self.is_11 {
             return Err(Fault::framing("Transfer-Encoding is given in HTTP/1.0"));
         }
-        let text = |(start, end): (u16, u16)| &head[usize::from(start)..usize::from(end)];
-        match (self.authority.map(text), self.host.map(text)) {
+        match (self.authority, self.host) {
             (_, None) if self.is_11 => return Err(Fault::host("Host is missing")),
             // The target would win (RFC 9112, section 3.2.2), but whoever reads only Host would not know.
-            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            (Some(authority), Some(host)) if !authority.of(head).eq_ignore_ascii_case(host.of(head)) => {
                 return Err(Fault::host("Host differs from the request target's authority"));
             }
             _ => {}
         }
         let body = if self.is_chunked { BodyKind::Chunked } else { BodyKind::Length(self.length.unwrap_or(0)) };
-        // A server ignores Upgrade in HTTP/1.0 (RFC 9110, section 7.8).
-        Ok(Accepted { len: self.lines.taken(), body, upgrade: self.upgrade && self.is_11 })
+        Ok(Accepted {
+            len,
+            method: self.method,
+            target: self.target,
+            is_11: self.is_11,
+            body,
+            // A server ignores these in HTTP/1.0 (RFC 9110, sections 7.8 and 10.1.1).
+            upgrade: self.upgrade && self.is_11,
+            expects_continue: self.expects_continue && self.is_11 && body != BodyKind::Length(0),
+            keep: !self.close && (self.is_11 || self.keep_alive),
+            wants_trailers: self.wants_trailers && self.is_11,
+        })
     }
+}
+
+/// Whether a comma-separated value has `token`, in any case.
+pub(super) fn has_token(value: &[u8], token: &[u8]) -> bool {
+    value.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 const REQUEST_LINE: Fault =

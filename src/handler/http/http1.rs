@@ -1,65 +1,187 @@
-//! Drives an HTTP/1.1 connection through hyper, behind the guard.
+//! Serves an HTTP/1.1 connection: one request after the other, read strictly and answered in place.
 //!
-//! Owns hyper's settings for it, the drain, and the taking apart of an idle connection. Called by `serve`.
+//! Owns the connection from one request to the next: what is waited for, its deadlines, the drain, and how it ends. Called
+//! by `serve`; `turn` takes it from a request's head to the end of its answer. One engine reads, judges and writes, so
+//! there is no second parser behind it that could read a message differently.
 
+mod framing;
+pub(super) mod handover;
+mod output;
+mod request;
+mod turn;
+mod wire;
+
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper::{HeaderMap, Version};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use self::framing::Terms;
+#[cfg(test)]
+pub(super) use self::request::request;
+use self::turn::{Then, Turn};
+use self::wire::Wire;
 use super::HttpService;
 use super::answer::Link;
-use super::guard::Guard;
-use super::serve::broken;
-use crate::handler::ServeError;
+use super::deadline::Deadline;
+use super::exchange::Exchange;
+use super::fault::Fault;
+use super::gate::Gate;
+use super::head::Accepted;
+use super::scan::{Beginning, Phase, Scanner};
+use crate::drain::Watch;
+use crate::handler::{ServeError, Side};
 use crate::stream::Stream;
 
-/// The most that hyper buffers in each direction: enough for bulk, and a bound on what one connection can hold.
-const BUFFER: usize = 64 * 1024;
+/// An idle connection is taken apart after this long, so that it holds no buffers.
+const PARK_AFTER: Duration = Duration::from_secs(2);
 
-/// Serves requests until the connection ends, or has been idle for a while: then gives the stream back, and says since
-/// when, so that the buffers are gone while it waits.
+/// How the serving of a connection ended.
+pub(super) enum After {
+    /// It is over.
+    Over,
+    /// It has been idle since then, and nothing is left here.
+    Parked(Stream, Instant),
+    /// It speaks another protocol, until this ends.
+    Switched(oneshot::Receiver<Infallible>),
+}
+
+/// Serves requests until the connection ends, switches protocols, or has been idle for a while.
 pub(super) async fn serve<S: HttpService>(
     link: &Link<S>,
     stream: Stream,
-    mut begun: Pin<&mut WaitForCancellationFutureOwned>,
-) -> Result<Option<(Stream, Instant)>, ServeError> {
-    let guard = Guard::new(stream, link.gate.clone());
-    // Boxed, so that a connection does not keep the room for it, and hyper does not move it about.
-    let service = service_fn(|request| Box::pin(link.clone().http1(request)));
-    let mut builder = Builder::new();
-    builder.max_buf_size(BUFFER);
-    // A client that has said all it has to say still gets its answer (RFC 9293, section 3.6: a half-closed connection).
-    builder.half_close(true);
-    let mut connection = builder.serve_connection(TokioIo::new(guard), service).with_upgrades();
-    let mut draining = false;
-    let parked = poll_fn(|cx| {
-        if !draining && begun.as_mut().poll(cx).is_ready() {
-            draining = true;
-            Pin::new(&mut connection).graceful_shutdown();
+    drain: &mut Watch,
+) -> Result<After, ServeError> {
+    let mut connection = Http1::new(&link.gate, stream);
+    loop {
+        match poll_fn(|cx| connection.poll_next(cx, drain)).await? {
+            Next::Request(accepted) => match connection.turn(&link.service, accepted, drain).await? {
+                Then::Next => {}
+                Then::End => break,
+                Then::Switch(switch) => return Ok(After::Switched(switch.hand_over(connection.wire.into_stream()))),
+            },
+            Next::Refuse(fault) => {
+                connection.refuse(fault, drain).await?;
+                break;
+            }
+            Next::Park(since) => return Ok(After::Parked(connection.wire.into_stream(), since)),
+            Next::End => break,
         }
-        match Pin::new(&mut connection).poll(cx) {
-            Poll::Pending if link.gate.take_parked() => Poll::Ready(Ok(true)),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
-        }
-    })
-    .await
-    .map_err(|error| broken(&error))?;
-    let parts = connection.into_parts();
-    if parked && let Some(parts) = parts {
-        let guard = parts.io.into_inner();
-        if guard.is_bare() && parts.read_buf.is_empty() {
-            return Ok(Some(guard.into_parts()));
-        }
-        return Ok(None); // never seen: the guard asks for this only when there is nothing left over
     }
-    drop(parts);
-    link.gate.released().await;
-    Ok(None)
+    connection.end().await?;
+    Ok(After::Over)
+}
+
+/// What comes after a request.
+enum Next {
+    /// Another one, whose head has come.
+    Request(Accepted),
+    /// One that is refused.
+    Refuse(Fault),
+    /// Nothing has, since then.
+    Park(Instant),
+    /// The end.
+    End,
+}
+
+/// One connection.
+struct Http1<'a> {
+    gate: &'a Arc<Gate>,
+    wire: Wire,
+    scanner: Scanner,
+    clock: Deadline,
+    /// Since when the head, or the next piece of the body, is waited for.
+    since: Option<Instant>,
+    /// What broke the request's body.
+    fault: Option<Fault>,
+    /// The client's body ended before its end.
+    is_cut: bool,
+    /// The client waits for 100 before it sends its body.
+    expects: bool,
+    /// An empty map, for its memory: each answer leaves its own to the next request.
+    spare: HeaderMap,
+}
+
+impl<'a> Http1<'a> {
+    fn new(gate: &'a Arc<Gate>, stream: Stream) -> Self {
+        Self {
+            gate,
+            wire: Wire::new(stream, gate.context.timeouts.body),
+            scanner: Scanner::default(),
+            clock: Deadline::default(),
+            since: None,
+            fault: None,
+            is_cut: false,
+            expects: false,
+            spare: HeaderMap::new(),
+        }
+    }
+
+    /// Waits for the next request's head.
+    fn poll_next(&mut self, cx: &mut Context<'_>, drain: &mut Watch) -> Poll<Result<Next, ServeError>> {
+        loop {
+            match self.scanner.next_head(&self.wire.input) {
+                Ok(Some(Beginning::Head(accepted))) => {
+                    self.since = None;
+                    return Poll::Ready(Ok(Next::Request(accepted)));
+                }
+                Ok(Some(skipped @ Beginning::EmptyLine)) => {
+                    let _ = self.wire.input.split_to(skipped.len());
+                    continue;
+                }
+                Ok(None) => {}
+                Err(fault) => return Poll::Ready(Ok(Next::Refuse(fault))),
+            }
+            match self.wire.poll_fill(cx).map_err(client)? {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) if self.wire.input.is_empty() => return Poll::Ready(Ok(Next::End)),
+                Poll::Ready(false) => return Poll::Ready(Err(client("the client left within a request's head"))),
+                Poll::Pending if self.wire.input.is_empty() => return self.poll_idle(cx, drain).map(Ok),
+                Poll::Pending => {
+                    // From the head's first byte, however many follow.
+                    let since = *self.since.get_or_insert_with(Instant::now);
+                    ready!(self.clock.poll(cx, since + self.gate.context.timeouts.header));
+                    return Poll::Ready(Ok(Next::Refuse(Fault::HEAD_LATE)));
+                }
+            }
+        }
+    }
+
+    /// Nothing has come: for how long that may go on.
+    fn poll_idle(&mut self, cx: &mut Context<'_>, drain: &mut Watch) -> Poll<Next> {
+        if drain.has_begun(cx) {
+            return Poll::Ready(Next::End);
+        }
+        let since = self.gate.idle_since().unwrap_or_else(Instant::now); // no exchange is open
+        let idle = self.gate.context.timeouts.idle;
+        ready!(self.clock.poll(cx, since + idle.min(PARK_AFTER)));
+        Poll::Ready(if PARK_AFTER < idle { Next::Park(since) } else { Next::End })
+    }
+
+    /// Answers a request that is refused; the connection ends with it.
+    async fn refuse(&mut self, fault: Fault, drain: &mut Watch) -> Result<(), ServeError> {
+        self.gate.count_refusal(&fault);
+        self.fault = Some(fault);
+        let mut exchange = Exchange::refused(self.gate, Version::HTTP_11);
+        exchange.answered(fault.status, None, Some(fault.reason.as_str()));
+        let terms = Terms { is_11: true, is_head: false, wants_trailers: false, keep: false };
+        let mut turn = Turn { exchange, feed: None, terms };
+        self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await
+    }
+
+    /// Says goodbye. A client that may be in the middle of sending something is listened to for a while.
+    async fn end(&mut self) -> Result<(), ServeError> {
+        let lingers = self.fault.is_some() || self.scanner.phase() != Phase::Between || !self.wire.input.is_empty();
+        poll_fn(|cx| self.wire.poll_end(cx, lingers)).await.map_err(client)
+    }
+}
+
+/// The client's doing.
+fn client(error: impl std::fmt::Display) -> ServeError {
+    ServeError::new(Side::Client, error)
 }

@@ -22,17 +22,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::answer::Link;
 use super::conduct::Conduct;
 use super::deadline::Deadline;
-use super::exchange::{Halves, Tracked};
 use super::fault::Fault;
 use super::field::{MAX_FIELDS, MAX_SECTION};
 use super::paced::{LeftBehind, Paced};
 use super::serve::broken;
+use super::tracked::{Halves, Tracked};
 use super::{HttpService, authority, head};
+use crate::drain::Watch;
 use crate::handler::ServeError;
 use crate::metrics::Http2Closing;
 use crate::stream::Stream;
@@ -58,16 +58,12 @@ const STAND: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves requests until the connection ends.
-pub(super) async fn serve<S: HttpService>(
-    link: Link<S>,
-    stream: Stream,
-    mut begun: Pin<&mut WaitForCancellationFutureOwned>,
-) -> Result<(), ServeError> {
+pub(super) async fn serve<S: HttpService>(link: Link<S>, stream: Stream, mut drain: Watch) -> Result<(), ServeError> {
     let left_behind = LeftBehind::default();
-    let ended = drive(link, stream, &left_behind, begun.as_mut()).await;
+    let ended = drive(link, stream, &left_behind, &mut drain).await;
     let stream = left_behind.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(mut stream) = stream {
-        let _ = timeout(STAND, begun).await;
+        let _ = timeout(STAND, drain.begun()).await;
         stream.set_lingers(false);
         let _ = timeout(GOODBYE, stream.shutdown()).await;
     }
@@ -78,7 +74,7 @@ async fn drive<S: HttpService>(
     link: Link<S>,
     stream: Stream,
     left_behind: &LeftBehind,
-    mut begun: Pin<&mut WaitForCancellationFutureOwned>,
+    drain: &mut Watch,
 ) -> Result<(), ServeError> {
     let gate = link.gate.clone();
     let timeouts = gate.context.timeouts;
@@ -92,7 +88,7 @@ async fn drive<S: HttpService>(
     let mut clock = Deadline::default();
     let mut leaving: Option<Instant> = None;
     poll_fn(|cx| {
-        if !draining && begun.as_mut().poll(cx).is_ready() {
+        if !draining && drain.has_begun(cx) {
             draining = true;
             connection.as_mut().graceful_shutdown();
         }

@@ -1,6 +1,6 @@
 //! A client's stream whose writes may stand still only so long, and that ends so that the client gets all of its answer.
 //!
-//! Used by `guard` and `http2`: a client that does not read its answers must not hold them for ever.
+//! Used by `http1` and `paced`: a client that does not read its answers must not hold them for ever.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,8 +22,8 @@ const LINGER_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Patient {
     stream: Stream,
-    /// How long a write may stand still; `None` for as long as it likes.
-    limit: Option<Duration>,
+    /// How long a write may stand still.
+    limit: Duration,
     clock: Deadline,
     /// Since when one has.
     since: Option<Instant>,
@@ -37,24 +37,7 @@ pub(super) struct Patient {
 
 impl Patient {
     pub(super) fn new(stream: Stream, limit: Duration) -> Self {
-        Self {
-            stream,
-            limit: Some(limit),
-            clock: Deadline::default(),
-            since: None,
-            lingers: true,
-            ended: None,
-            thrown_away: 0,
-        }
-    }
-
-    /// Whether something waits to be written.
-    pub(super) fn is_stalled(&self) -> bool {
-        self.since.is_some()
-    }
-
-    pub(super) fn forget_deadline(&mut self) {
-        self.limit = None;
+        Self { stream, limit, clock: Deadline::default(), since: None, lingers: true, ended: None, thrown_away: 0 }
     }
 
     /// Whether the end waits for a client that may still be sending; it does unless told otherwise.
@@ -75,17 +58,23 @@ impl Patient {
         }
     }
 
+    /// Sees to it that the connection is reset, not ended, when it is dropped.
+    pub(super) fn abort(&self) {
+        // A socket that cannot be told is broken already.
+        let _ = socket2::SockRef::from(self.stream.socket().tcp()).set_linger(Some(Duration::ZERO));
+    }
+
     pub(super) fn into_inner(self) -> Stream {
         self.stream
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let (Poll::Pending, Some(limit)) = (&written, self.limit) else {
+        if written.is_ready() {
             self.since = None;
             return written;
-        };
+        }
         let since = *self.since.get_or_insert_with(Instant::now);
-        ready!(self.clock.poll(cx, since + limit));
+        ready!(self.clock.poll(cx, since + self.limit));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read what it is sent")))
     }
 }

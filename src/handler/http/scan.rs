@@ -1,19 +1,19 @@
 //! Follows an HTTP/1.1 connection's requests from head to body to the next head.
 //!
-//! Owns the message state and decides, byte by byte, what may go on to the parser behind. Pure: `guard` feeds it with
-//! what was read, in whatever pieces it came.
+//! Owns the message state, and says what the bytes that came are: a head, content, framing. Pure: `http1` shows it what
+//! was read, in whatever pieces it came, and takes off what it names.
 
-use super::chunked::Chunks;
+use super::chunked::{Chunks, Found};
 use super::fault::Fault;
-use super::head::{BodyKind, Head};
+use super::head::{Accepted, BodyKind, Head};
 use super::trailers::Trailers;
 
 /// Where in the sequence of requests the reading stands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Scanner {
     state: State,
-    /// The message's head asks for an upgrade.
-    upgrade: bool,
+    /// The head that is being read, or was read last. Kept, so that its list of fields is allocated once.
+    head: Head,
 }
 
 #[derive(Debug)]
@@ -22,43 +22,49 @@ enum State {
     Between {
         skipped: bool,
     },
-    Head(Head),
+    Head,
     /// So many bytes of the body are to come.
     Length(u64),
     Chunks(Chunks),
     Trailers(Trailers),
-    /// A request that asks for an upgrade is whole; what follows waits for the answer.
-    Held,
-    /// Another protocol is spoken.
-    Tunnel,
-    /// A fault was found; nothing is looked at any more.
-    Ended,
 }
 
-/// What a call of [`Scanner::scan`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Scanned {
-    /// So many bytes may go on.
-    pub(super) pass: usize,
-    /// What is to be done with the bytes behind them.
-    pub(super) then: Then,
+impl Default for State {
+    fn default() -> Self {
+        Self::Between { skipped: false }
+    }
 }
 
-/// What is to be done with the bytes that may not go on.
+/// What stands before a message's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
-    /// There are none.
-    Nothing,
-    /// They are the beginning of something that goes on as a whole: the next call gets them again, and more.
+pub(super) enum Beginning {
+    /// An empty line, which is ignored (RFC 9112, section 2.2).
+    EmptyLine,
+    /// A whole head that is accepted.
+    Head(Accepted),
+}
+
+impl Beginning {
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::EmptyLine => 2,
+            Self::Head(accepted) => accepted.len,
+        }
+    }
+}
+
+/// What comes next of a body, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Nothing whole: more bytes are needed.
     More,
-    /// So many are dropped; the next call gets the rest.
-    Drop(usize),
-    /// They wait until the upgrade's outcome is known.
-    Hold,
-    /// They begin with a head that is refused.
-    Refuse(Fault),
-    /// They break the body that was begun.
-    Break(Fault),
+    /// Framing, to be passed over.
+    Framing(usize),
+    /// Content.
+    Data(usize),
+    /// The whole trailer section, with which the message ends.
+    Trailers(usize),
 }
 
 /// What the connection waits for.
@@ -70,114 +76,79 @@ pub(super) enum Phase {
     Head,
     /// The rest of a body.
     Body,
-    /// The outcome of an upgrade.
-    Held,
-    /// Nothing of ours: another protocol is spoken.
-    Tunnel,
-    /// The end: a fault was found.
-    Ended,
 }
 
 impl Scanner {
-    pub(super) fn new() -> Self {
-        Self { state: State::Between { skipped: false }, upgrade: false }
-    }
-
     pub(super) fn phase(&self) -> Phase {
         match self.state {
             State::Between { .. } => Phase::Between,
-            State::Head(_) => Phase::Head,
+            State::Head => Phase::Head,
             State::Length(_) | State::Chunks(_) | State::Trailers(_) => Phase::Body,
-            State::Held => Phase::Held,
-            State::Tunnel => Phase::Tunnel,
-            State::Ended => Phase::Ended,
         }
     }
 
-    /// Settles a held upgrade: the bytes that follow are another protocol's, or the next request.
-    pub(super) fn settle(&mut self, switched: bool) {
-        self.state = if switched { State::Tunnel } else { State::Between { skipped: false } };
+    /// The head that was read last.
+    pub(super) fn head(&self) -> &Head {
+        &self.head
     }
 
-    /// Ends the reading, for a fault that time told.
-    pub(super) fn end(&mut self) {
-        self.state = State::Ended;
-    }
-
-    /// Looks at what comes next. Bytes that did not pass are given again, with more behind them.
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
-        let mut pass = 0;
-        loop {
-            match self.step(&bytes[pass..]) {
-                Ok(n) => pass += n,
-                Err(Then::Nothing) => return Scanned { pass: bytes.len(), then: Then::Nothing },
-                Err(then) => {
-                    if let Then::Refuse(_) | Then::Break(_) = then {
-                        self.state = State::Ended;
-                    }
-                    return Scanned { pass, then };
+    /// Looks at what stands between two bodies; `None` asks for more. Bytes that are not named yet are shown again, with
+    /// more behind them.
+    pub(super) fn next_head(&mut self, bytes: &[u8]) -> Result<Option<Beginning>, Fault> {
+        if let State::Between { skipped } = &mut self.state {
+            match bytes {
+                [] => return Ok(None),
+                [b'\r'] if !*skipped => return Ok(None),
+                [b'\r', b'\n', ..] if !*skipped => {
+                    *skipped = true; // one, and not another
+                    return Ok(Some(Beginning::EmptyLine));
                 }
+                [b'\r', ..] if !*skipped => return Err(Fault::malformed("CR stands without LF")),
+                _ => {}
             }
+            self.head.clear();
+            self.state = State::Head;
         }
+        let Some(accepted) = self.head.advance(bytes)? else { return Ok(None) };
+        self.state = match accepted.body {
+            BodyKind::Length(0) => State::default(),
+            BodyKind::Length(left) => State::Length(left),
+            BodyKind::Chunked => State::Chunks(Chunks::new()),
+        };
+        Ok(Some(Beginning::Head(accepted)))
     }
 
-    /// Takes one step: so many bytes may pass, or why it stops.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Then> {
+    /// Looks at what comes next of the body. A fault breaks it.
+    pub(super) fn next_piece(&mut self, bytes: &[u8]) -> Result<Piece, Fault> {
+        if bytes.is_empty() {
+            return Ok(Piece::More);
+        }
         match &mut self.state {
-            State::Held => Err(if bytes.is_empty() { Then::Nothing } else { Then::Hold }),
-            State::Tunnel | State::Ended => Err(Then::Nothing),
-            _ if bytes.is_empty() => Err(Then::Nothing),
-            State::Between { skipped } => {
-                if !*skipped && bytes[0] == b'\r' {
-                    // One empty line before a request is ignored (RFC 9112, section 2.2).
-                    return match bytes.get(1) {
-                        None => Err(Then::More),
-                        Some(b'\n') => {
-                            *skipped = true;
-                            Err(Then::Drop(2))
-                        }
-                        Some(_) => Err(Then::Refuse(Fault::malformed("CR stands without LF"))),
-                    };
-                }
-                self.state = State::Head(Head::default());
-                Ok(0)
-            }
-            State::Head(head) => {
-                let accepted = head.advance(bytes).map_err(Then::Refuse)?.ok_or(Then::More)?;
-                self.upgrade = accepted.upgrade;
-                match accepted.body {
-                    BodyKind::Length(0) => self.end_message(),
-                    BodyKind::Length(left) => self.state = State::Length(left),
-                    BodyKind::Chunked => self.state = State::Chunks(Chunks::new()),
-                }
-                Ok(accepted.len)
-            }
+            State::Between { .. } | State::Head => Ok(Piece::More), // there is no body
             State::Length(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= here as u64;
                 if *left == 0 {
-                    self.end_message();
+                    self.state = State::default();
                 }
-                Ok(here)
+                Ok(Piece::Data(here))
             }
-            State::Chunks(chunks) => {
-                let (here, ended) = chunks.advance(bytes).map_err(Then::Break)?;
-                if ended {
+            State::Chunks(chunks) => Ok(match chunks.advance(bytes)? {
+                Found::Framing(n) => Piece::Framing(n),
+                Found::Data(n) => Piece::Data(n),
+                Found::End(n) => {
                     self.state = State::Trailers(Trailers::default());
+                    Piece::Framing(n)
                 }
-                Ok(here)
-            }
+            }),
             State::Trailers(trailers) => {
                 // Whatever breaks a trailer breaks the body that it belongs to.
-                let broken = |fault: Fault| Then::Break(Fault::chunk(fault.detail));
-                let len = trailers.advance(bytes).map_err(broken)?.ok_or(Then::More)?;
-                self.end_message();
-                Ok(len)
+                let Some(length) = trailers.advance(bytes).map_err(|fault| Fault::chunk(fault.detail))? else {
+                    return Ok(Piece::More);
+                };
+                self.state = State::default();
+                Ok(Piece::Trailers(length))
             }
         }
-    }
-
-    fn end_message(&mut self) {
-        self.state = if self.upgrade { State::Held } else { State::Between { skipped: false } };
     }
 }

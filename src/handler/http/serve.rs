@@ -2,9 +2,9 @@
 //!
 //! Called by `HttpInstance`; goes on in `http1` or `http2`. While a connection is idle, this is all that exists of it.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -12,11 +12,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::answer::Link;
 use super::gate::Gate;
-use super::{HttpService, http1, http2};
+use super::http1::{self, After};
+use super::{HttpService, http2};
+use crate::drain::Watch;
 use crate::handler::{Connection, ServeError, Side};
 use crate::identity::{Alpn, ConnectionInfo};
 use crate::stream::Stream;
@@ -33,10 +34,10 @@ pub(super) async fn serve<S: HttpService>(service: Arc<S>, connection: Connectio
     let Connection { mut stream, info, context, drain } = connection;
     let timeouts = context.timeouts;
     let link = Link { service, gate: Arc::new(Gate::new(info, context)) };
-    let mut begun = pin!(drain.begun());
+    let mut drain = drain.watch();
     let mut idle_since = Instant::now();
     loop {
-        let first = first_bytes(&mut stream, begun.as_mut(), idle_since + timeouts.idle, timeouts.header).await;
+        let first = first_bytes(&mut stream, &mut drain, idle_since + timeouts.idle, timeouts.header).await;
         let first = match first {
             Ok(first) if !first.is_empty() => first,
             Ok(_) => {
@@ -50,11 +51,16 @@ pub(super) async fn serve<S: HttpService>(service: Arc<S>, connection: Connectio
         stream.unread(first);
         if is_http2 {
             // Boxed, so that an HTTP/1.1 connection is not as large as an HTTP/2 one.
-            return Box::pin(http2::serve(link, stream, begun)).await;
+            return Box::pin(http2::serve(link, stream, drain)).await;
         }
-        match http1::serve(&link, stream, begun.as_mut()).await? {
-            Some(parked) => (stream, idle_since) = parked,
-            None => return Ok(()),
+        // Boxed, so that a connection that waits does not keep the room for it.
+        match Box::pin(http1::serve(&link, stream, &mut drain)).await? {
+            After::Parked(back, since) => (stream, idle_since) = (back, since),
+            After::Switched(session) => {
+                let _ = session.await; // it never says anything, but ends
+                return Ok(());
+            }
+            After::Over => return Ok(()),
         }
     }
 }
@@ -78,15 +84,10 @@ fn speaks_http2(info: &ConnectionInfo, first: &[u8]) -> bool {
 }
 
 /// The connection's first bytes, enough of them to tell an HTTP/2 preface; none if it is over, late, or drained.
-async fn first_bytes(
-    stream: &mut Stream,
-    mut begun: Pin<&mut WaitForCancellationFutureOwned>,
-    until: Instant,
-    header: Duration,
-) -> io::Result<Bytes> {
-    let read = poll_fn(|cx| match begun.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(Ok(Bytes::new())),
-        Poll::Pending => poll_piece(stream, cx),
+async fn first_bytes(stream: &mut Stream, drain: &mut Watch, until: Instant, header: Duration) -> io::Result<Bytes> {
+    let read = poll_fn(|cx| match drain.has_begun(cx) {
+        true => Poll::Ready(Ok(Bytes::new())),
+        false => poll_piece(stream, cx),
     });
     let Ok(first) = timeout_at(until, read).await else { return Ok(Bytes::new()) };
     let first = first?;

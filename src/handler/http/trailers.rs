@@ -52,8 +52,7 @@ impl Trailers {
             if self.fields > MAX_FIELDS {
                 return Err(Fault::chunk("the body has more than 100 trailer fields"));
             }
-            let (name, _) = split(line)?;
-            if is_forbidden(name) {
+            if is_forbidden(split(line)?.name) {
                 return Err(LATE);
             }
         }

@@ -220,7 +220,7 @@ fn address(space: &mut [u8; LONGEST_ADDRESS], ip: IpAddr) -> &[u8] {
     &space[..LONGEST_ADDRESS - free]
 }
 
-/// The length that is declared is passed on, so it must be the one that hyper has read by.
+/// The length that is declared is passed on, so it must be the one that the engine has read by.
 fn check_length(fields: &HeaderMap, asks: &Asks) -> Result<(), &'static str> {
     let mut declared = fields.get_all(CONTENT_LENGTH).iter();
     let Some(first) = declared.next() else { return Ok(()) };
@@ -271,7 +271,7 @@ pub(super) fn via(received: Version) -> HeaderValue {
 }
 
 /// The fields of the connection to the upstream: what to switch to, whether trailers are welcome, and the framing that
-/// hyper would not choose by itself for a GET with a body.
+/// tells the upstream where the body ends.
 fn set_connection(fields: &mut HeaderMap, asks: &Asks, wants_trailers: bool) {
     if let Some(protocol) = &asks.switch {
         fields.insert(UPGRADE, protocol.clone());
@@ -426,7 +426,7 @@ mod tests {
     }
 
     proptest! {
-        /// hyper writes these as they are; nothing in them may end a line, or a target, early.
+        /// They are written as they are; nothing in them may end a line, or a target, early.
         #[test]
         fn no_part_of_a_request_line_or_field_can_hold_what_would_end_it(bytes in prop::collection::vec(any::<u8>(), 1..20)) {
             let ends_early = |b: &u8| matches!(b, b'\r' | b'\n' | 0);

@@ -3,18 +3,13 @@
 //! Only the upstream's 101 switches, and no byte of the client's passes before it. `http_proxy` finds out here whether a
 //! request asks, and hands over both ends once the upstream agreed.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
-use hyper::upgrade::OnUpgrade;
 use hyper::{Response, Version};
-use hyper_util::rt::TokioIo;
 
 use super::response::ProxyBody;
 use super::{fields, response};
-use crate::handler::Context;
+use crate::handler::http::{Upgrade, upgrade};
 use crate::relay::relay;
 use crate::upstream::Tunnel;
 
@@ -38,19 +33,14 @@ fn carries_http(protocol: &[u8]) -> bool {
 
 /// The client's end of an upgrade that the upstream has yet to agree to.
 pub(super) struct Pending {
-    client: OnUpgrade,
+    client: Upgrade,
     protocol: HeaderValue,
-    /// How long not a byte may pass.
-    idle: Duration,
 }
 
 impl Pending {
-    /// Takes the client's end from a request's extensions. `idle` is used where the engine lent no [`Context`].
-    pub(super) fn take(head: &mut Parts, protocol: HeaderValue, idle: Duration) -> Option<Self> {
-        let client = head.extensions.remove::<OnUpgrade>()?;
-        let context = head.extensions.get::<Arc<Context>>();
-        let idle = context.map_or(idle, |context| context.timeouts.idle);
-        Some(Self { client, protocol, idle })
+    /// Takes the client's end from a request's extensions.
+    pub(super) fn take(head: &mut Parts, protocol: HeaderValue) -> Option<Self> {
+        Some(Self { client: upgrade(&mut head.extensions)?, protocol })
     }
 
     /// What the client offered to switch to.
@@ -65,10 +55,11 @@ impl Pending {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().extend(agreed.map(|protocol| (UPGRADE, protocol)));
         // The engine keeps the connection in flight for as long as the client's end lives.
+        let idle = self.client.timeouts.idle; // how long not a byte may pass
         tokio::spawn(async move {
             // The client's end comes once the 101 is written. A client that is gone by then leaves nothing to relay.
-            if let Ok(Ok(client)) = tokio::time::timeout(self.idle, self.client).await {
-                let relayed = relay(&mut TokioIo::new(client), &mut tunnel, self.idle).await;
+            if let Ok(mut client) = self.client.await {
+                let relayed = relay(&mut client, &mut tunnel, idle).await;
                 if relayed.broken.is_some() {
                     tunnel.abort();
                 }

@@ -1,21 +1,24 @@
 //! A connection to the engine, with a service that shows what reached it.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::header::{CONNECTION, UPGRADE};
+use hyper::body::{Body, Frame};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::access_log::AccessLog;
 use crate::drain::Drain;
-use crate::handler::http::{BoxError, HttpInstance, HttpService, Reply, RequestBody, never};
+use crate::handler::http::{BoxError, HttpInstance, HttpService, Reply, RequestBody, never, upgrade};
 use crate::handler::{Connection, Context, Instance, ServeError, Timeouts};
 use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
 use crate::metrics::{EndpointMetrics, RequestRefusal};
@@ -38,6 +41,15 @@ impl HttpService for Show {
             "/panic" => panic!("as the test asks"),
             "/echo" => Reply::from(Response::new(BoxBody::new(request.into_body()))),
             "/switch" => switch(request),
+            "/spawned" => tokio::spawn(show(request)).await.unwrap(),
+            "/streamed" => streamed([Ok("ab"), Ok(""), Ok("cd")]),
+            "/fails" => streamed([Ok("part"), Err("as the test asks"), Ok("more")]),
+            "/short" => {
+                let mut reply = streamed([Ok("ab"), Ok("c"), Ok("")]);
+                reply.response.headers_mut().insert(CONTENT_LENGTH, "4".parse().unwrap());
+                reply
+            }
+            "/early" => text(StatusCode::EARLY_HINTS, ""),
             _ => show(request).await,
         }
     }
@@ -47,6 +59,24 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply<BoxBody<Bytes, BoxE
     let mut response = Response::new(Full::new(body.into()).map_err(never).boxed());
     *response.status_mut() = status;
     response.into()
+}
+
+/// Answers with a body whose length nobody knows.
+fn streamed(pieces: [Result<&'static str, &'static str>; 3]) -> Reply<BoxBody<Bytes, BoxError>> {
+    let frames = pieces.map(|piece| piece.map(|text| Frame::data(text.into())).map_err(BoxError::from));
+    Response::new(BoxBody::new(StreamBody(Mutex::new(frames.into())))).into()
+}
+
+/// A body made of these frames.
+struct StreamBody(Mutex<VecDeque<Result<Frame<Bytes>, BoxError>>>);
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.0.lock().unwrap().pop_front())
+    }
 }
 
 async fn show(request: Request<RequestBody>) -> Reply<BoxBody<Bytes, BoxError>> {
@@ -63,10 +93,9 @@ async fn show(request: Request<RequestBody>) -> Reply<BoxBody<Bytes, BoxError>> 
 
 /// Switches to a protocol that echoes in capitals, if asked for it.
 fn switch(mut request: Request<RequestBody>) -> Reply<BoxBody<Bytes, BoxError>> {
-    let upgraded = hyper::upgrade::on(&mut request);
+    let Some(upgrade) = upgrade(request.extensions_mut()) else { return text(StatusCode::SWITCHING_PROTOCOLS, "") };
     tokio::spawn(async move {
-        let Ok(upgraded) = upgraded.await else { return };
-        let mut stream = TokioIo::new(upgraded);
+        let Ok(mut stream) = upgrade.await else { return };
         let mut buffer = [0; 1024];
         while let Ok(n @ 1..) = stream.read(&mut buffer).await {
             buffer[..n].make_ascii_uppercase();

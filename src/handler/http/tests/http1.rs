@@ -52,6 +52,108 @@ async fn an_http_1_0_client_gets_its_answer_and_the_end() {
 }
 
 #[tokio::test]
+async fn an_http_1_0_client_that_asks_for_it_keeps_its_connection_where_the_length_is_known() {
+    let mut client = Client::connect().await;
+    client.send("GET /a HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").await;
+    assert!(client.read_until("GET /a 0").await.contains("connection: keep-alive\r\n"));
+    client.send("GET /streamed HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    let answer = client.read_to_end().await;
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("\r\n\r\nabcd"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_comes_in_chunks_none_of_which_is_empty() {
+    let mut client = Client::connect().await;
+    client.send("GET /streamed HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let answer = client.read_until("0\r\n\r\n").await;
+    assert!(answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_whose_body_fails_is_cut_behind_what_came_and_never_looks_whole() {
+    for (request, end) in [
+        ("GET /fails HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n\r\n4\r\npart\r\n"),
+        ("GET /short HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n\r\nabc"),
+    ] {
+        let mut client = Client::connect().await;
+        client.send(request).await;
+        let answer = client.read_to_end().await;
+        assert!(answer.ends_with(end), "{answer}");
+        assert!(client.serving.await.unwrap().is_err());
+    }
+    // Where the end of the connection is the end of the body, it has to be another end.
+    let mut client = Client::connect().await;
+    client.send("GET /fails HTTP/1.0\r\n\r\n").await;
+    client.read_until("part").await;
+    assert_eq!(client.socket.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_to_go_on_is_told_when_its_body_is_wanted() {
+    let mut client = Client::connect().await;
+    let put = |path| format!("PUT {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\n");
+    client.send(&put("/a")).await;
+    assert_eq!(client.read_until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("abc").await;
+    assert!(client.read_until("PUT /a 3").await.starts_with("HTTP/1.1 200 OK"));
+    client.send(&format!("{}abc", put("/b"))).await;
+    assert!(client.read_until("PUT /b 3").await.starts_with("HTTP/1.1 200 OK"), "it did not wait");
+    client.send(&put("/unread")).await;
+    let answer = client.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_service_may_read_the_body_in_a_task_of_its_own() {
+    let mut client = Client::connect().await;
+    for _ in 0..3 {
+        client.send("POST /spawned HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        for piece in ["2\r\na", "b\r\n", "3\r\ncde\r\n", "0\r\n", "\r\n"] {
+            tokio::task::yield_now().await;
+            client.send(piece).await;
+        }
+        client.read_until("POST /spawned 5").await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_came_whole_and_that_nobody_reads_is_passed_over() {
+    let mut client = Client::connect().await;
+    client.send("POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc").await;
+    client.read_until("unread").await;
+    client.send("POST /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n").await;
+    client.read_until("unread").await;
+    client.send("GET /next HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.read_until("GET /next 0").await;
+}
+
+#[tokio::test]
+async fn a_status_that_is_no_answer_becomes_500() {
+    for request in [
+        "GET /early HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /switch HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /switch HTTP/1.0\r\nUpgrade: x\r\n\r\n",
+        "POST /switch HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\nContent-Length: 9\r\n\r\nabc",
+    ] {
+        let mut client = Client::connect().await;
+        client.send(request).await;
+        let answer = client.read_to_end().await;
+        assert!(answer.contains(" 500 ") && answer.contains("connection: close"), "{request:?} got {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_before_the_client_fell_silent_is_answered() {
+    let mut client = Client::connect().await;
+    client.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.socket.shutdown().await.unwrap();
+    let answers = client.read_to_end().await;
+    assert!(answers.contains("GET /a 0") && answers.ends_with("GET /b 0"), "{answers}");
+    client.serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn answers_without_a_body_have_none() {
     let mut client = Client::connect().await;
     client.send("HEAD /h HTTP/1.1\r\nHost: x\r\n\r\n").await;

@@ -1,10 +1,12 @@
-//! The strict reader by itself, on generated input: pieces do not matter, and what it accepts the parser behind it
-//! accepts too, with the same frame.
+//! The strict reader by itself, on generated input: pieces do not matter, and what it accepts another parser reads alike.
 
+use bytes::Bytes;
+use hyper::HeaderMap;
 use proptest::prelude::*;
 
 use crate::handler::http::feed::read;
 use crate::handler::http::head::{BodyKind, Head};
+use crate::handler::http::http1;
 use crate::handler::http::scan::Phase;
 
 /// Mostly well-formed pieces of requests, so that the generated ones get far.
@@ -73,12 +75,18 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_the_parser_behind_reads_alike(bytes in head_text()) {
+    fn what_is_accepted_another_parser_reads_alike(bytes in head_text()) {
         let mut head = Head::default();
         let Ok(Some(accepted)) = head.advance(&bytes) else { return Ok(()) };
         let mut fields = [httparse::EMPTY_HEADER; 100];
         let mut request = httparse::Request::new(&mut fields);
         prop_assert_eq!(request.parse(&bytes), Ok(httparse::Status::Complete(accepted.len)));
+        let made = http1::request(&Bytes::from(bytes.clone()), &accepted, head.fields(), HeaderMap::new()).unwrap();
+        prop_assert_eq!((Some(made.method().as_str()), accepted.is_11), (request.method, request.version == Some(1)));
+        prop_assert_eq!(made.headers().len(), request.headers.len());
+        for field in request.headers.iter() {
+            prop_assert!(made.headers().get_all(field.name).iter().any(|value| value.as_bytes() == field.value));
+        }
         prop_assert!(request.path.unwrap().parse::<hyper::Uri>().is_ok(), "{:?}", request.path);
         let values = |name: &str| -> Vec<&[u8]> {
             request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value).collect()
@@ -95,6 +103,18 @@ proptest! {
     fn nothing_makes_the_reader_fail(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         read([&b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &bytes]);
         read([&bytes[..]]);
+    }
+}
+
+#[test]
+fn a_body_is_what_was_sent_however_it_is_framed_and_cut() {
+    let chunks = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nabc\r\n02\r\nde\r\n0\r\nA: b\r\n\r\n";
+    let length = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde";
+    let both = [&chunks[..], b"\r\n", length, length].concat();
+    for cut in 1..both.len() {
+        let outcome = read(both.chunks(cut));
+        assert_eq!((outcome.fault, outcome.phase), (None, Phase::Between));
+        assert_eq!(outcome.bodies, [b"abcde"; 3]);
     }
 }
 

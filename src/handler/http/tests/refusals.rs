@@ -106,7 +106,6 @@ async fn versions_methods_and_sizes_have_statuses_of_their_own() {
     refused("GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, Version).await;
     refused("GET / HTTP/1.2\r\nHost: x\r\n\r\n", 505, Version).await;
     refused("CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n", 501, Method).await;
-    refused("GATE-REFUSED / HTTP/1.1\r\nHost: x\r\n\r\n", 501, Method).await;
     refused(&format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(9000)), 414, TargetTooLong).await;
     refused(&format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(16 * 1024)), 431, HeadTooLarge).await;
     refused(&format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(100)), 431, HeadTooLarge).await;
