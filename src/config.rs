@@ -24,6 +24,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::identity::Class;
+
 pub use nearest::nearest;
 pub use problem::{Place, Problem, Problems};
 pub use schema::json_schema;
@@ -295,6 +297,15 @@ pub enum ClassConfig {
     Internal,
 }
 
+impl From<ClassConfig> for Class {
+    fn from(class: ClassConfig) -> Self {
+        match class {
+            ClassConfig::Public => Self::Public,
+            ClassConfig::Internal => Self::Internal,
+        }
+    }
+}
+
 /// `[endpoints.NAME.timeouts]`
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -470,7 +481,7 @@ pub struct HttpProxyConfig {
 }
 
 /// One `[[handlers.NAME.routes]]`: what a request must match, and where it then goes.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
     /// The request's host: a name, or "*." and a name for any one label before it.
@@ -479,15 +490,64 @@ pub struct RouteConfig {
     /// A prefix of the path, by whole segments.
     #[serde(default)]
     pub path: Option<String>,
-    /// The endpoints that the route is for; empty means all.
+    /// The request's method, one of these, such as "GET"; empty means all.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Fields that the request must have, each with this value; "*" stands for any value.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The endpoints that the route is for, besides those of `class`; without either it is for all.
     #[serde(default)]
     pub endpoints: Vec<String>,
+    /// The class of endpoints that the route is for.
+    #[serde(default)]
+    pub class: Option<ClassConfig>,
     /// Pass the request on to this upstream.
     #[serde(default)]
     pub upstream: Option<String>,
     /// Answer it here.
     #[serde(default)]
     pub respond: Option<RouteRespondConfig>,
+    /// Send the client elsewhere.
+    #[serde(default)]
+    pub redirect: Option<RedirectConfig>,
+    /// What stands in the place of `path` in what the upstream is sent.
+    #[serde(default)]
+    pub replace_path: Option<String>,
+    /// What is changed about the fields of the request that the upstream is sent.
+    #[serde(default)]
+    pub request_headers: HeaderChangesConfig,
+    /// What is changed about the fields of the answer that the client gets.
+    #[serde(default)]
+    pub response_headers: HeaderChangesConfig,
+}
+
+/// `redirect = { … }` of a route.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedirectConfig {
+    /// Where to: `{host}`, `{path}`, `{rest}` (the path behind the route's `path`) and `{query}` (with its question mark) are
+    /// filled in.
+    pub to: String,
+    /// The status code: 301, 302, 303, 307 or 308.
+    #[serde(default = "permanent")]
+    pub status: u16,
+}
+
+fn permanent() -> u16 {
+    308
+}
+
+/// `request_headers = { … }` or `response_headers = { … }` of a route: fields are removed, then set, then added.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeaderChangesConfig {
+    /// Fields that have this value and no other.
+    pub set: BTreeMap<String, String>,
+    /// Fields that are there once more, with this value.
+    pub add: BTreeMap<String, String>,
+    /// Fields that are taken away.
+    pub remove: Vec<String>,
 }
 
 /// `respond = { … }` of a route.

@@ -26,7 +26,7 @@ use crate::access_log::AccessLog;
 use crate::clients::Clients;
 use crate::config::{Config, HandlerConfig, Problems, nearest};
 use crate::handler::echo::Echo;
-use crate::handler::http_proxy::HttpProxy;
+use crate::handler::http_proxy::{Front, HttpProxy};
 use crate::handler::plugin::Plugin;
 use crate::handler::respond::Respond;
 use crate::handler::tcp_proxy::TcpProxy;
@@ -411,9 +411,14 @@ fn handler(
             None => format!("there is no upstream {wanted:?}; add an [upstreams.{wanted}] table"),
         }),
     };
-    let endpoint = |name: &str| inputs.config.endpoints.contains_key(name);
+    let fronts = inputs.config.endpoints.iter().map(|(endpoint, config)| Front {
+        name: endpoint,
+        class: config.class.into(),
+        is_ours: config.handler == name,
+    });
+    let fronts: Vec<Front<'_>> = fronts.collect();
     Ok(match config {
-        HandlerConfig::HttpProxy(config) => (Arc::new(HttpProxy::new(config, &upstream, &endpoint)?), "http-proxy"),
+        HandlerConfig::HttpProxy(config) => (Arc::new(HttpProxy::new(config, &upstream, &fronts)?), "http-proxy"),
         HandlerConfig::TcpProxy(config) => (Arc::new(TcpProxy::new(config, &upstream)?), "tcp-proxy"),
         HandlerConfig::Respond(config) => (Arc::new(Respond::new(config)?), "respond"),
         HandlerConfig::Echo(_) => (Arc::new(Echo), "echo"),

@@ -28,9 +28,10 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 pub use self::response::ProxyBody;
+pub use self::routes::Front;
 
 use self::request::{Asks, Signature, Target};
-use self::routes::{Action, Names, Route};
+use self::routes::{Action, Asked, Changes, Facts, Names, Route};
 use crate::config::HttpProxyConfig;
 use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody};
 use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unused};
@@ -55,14 +56,14 @@ pub struct HttpProxyService {
 }
 
 impl HttpProxy {
-    /// Checks and compiles a handler's table. `upstream` and `endpoint` look the configuration's names up.
+    /// Checks and compiles a handler's table. `upstream` looks the configuration's names up; `fronts` are its endpoints.
     ///
     /// # Errors
     /// Everything that is wrong, each with its place in the handler's table (`routes.0.path`).
     pub fn new(
         config: &HttpProxyConfig,
         upstream: LookUp<'_>,
-        endpoint: &dyn Fn(&str) -> bool,
+        fronts: &[Front<'_>],
     ) -> Result<Self, Vec<(String, String)>> {
         let mut errors = Vec::new();
         let default = config
@@ -72,14 +73,14 @@ impl HttpProxy {
         if config.upstream.is_none() && config.routes.is_empty() {
             errors.push((String::new(), "it leads nowhere; add `upstream` or `routes`".to_owned()));
         }
-        let routes = routes::compile(&config.routes, &Names { upstream, endpoint }, &mut errors);
+        let routes = routes::compile(&config.routes, &Names { upstream, fronts }, &mut errors);
         if errors.is_empty() { Ok(Self { routes, default }) } else { Err(errors) }
     }
 
     /// The service of one endpoint.
     #[must_use]
     pub fn service(&self, endpoint: &Endpoint) -> HttpProxyService {
-        let routes = self.routes.iter().filter(|route| route.is_for(endpoint.name.as_str())).cloned().collect();
+        let routes = self.routes.iter().filter(|route| route.serves(endpoint)).cloned().collect();
         HttpProxyService { routes, default: self.default.clone(), signature: Signature::new(&endpoint.name) }
     }
 }
@@ -108,7 +109,12 @@ impl HttpService for HttpProxyService {
         let outcome = self.prepare(request, info);
         async move {
             match outcome {
-                Ok(ready) => ready.pass_on(info).await,
+                Ok(mut ready) => {
+                    let changes = ready.changes.take();
+                    let mut reply = ready.pass_on(info).await;
+                    change(changes.as_deref(), &mut reply);
+                    reply
+                }
                 Err(reply) => *reply,
             }
         }
@@ -123,6 +129,8 @@ struct Ready {
     key: Option<u64>,
     /// The client's end, where it asks to switch protocols.
     switch: Option<upgrade::Pending>,
+    /// What its route changes about the answer.
+    changes: Option<Arc<Changes>>,
 }
 
 impl HttpProxyService {
@@ -133,23 +141,35 @@ impl HttpProxyService {
             return Err(refusal(StatusCode::NOT_IMPLEMENTED, "CONNECT is not served"));
         }
         let target = Target::of(&head).map_err(bad_request)?;
-        let upstream = match routes::choose(&self.routes, target.host(), target.path(&head)).map_err(bad_request)? {
-            Some(Action::Respond(status, body)) => return Err(Box::new(response::text(*status, body.clone()).into())),
+        let (host, path) = (target.host(), target.path(&head));
+        let facts = Facts { host, path, method: &head.method, fields: &head.headers };
+        let route = routes::choose(&self.routes, facts).map_err(bad_request)?;
+        let upstream = match route.map(|route| &route.action) {
             Some(Action::PassOn(upstream)) => upstream,
             None => self.default.as_ref().ok_or_else(|| {
                 Box::new(response::text(StatusCode::NOT_FOUND, Bytes::from_static(b"404 Not Found\n")).into())
             })?,
+            Some(Action::Respond(status, body)) => {
+                return Err(answer(route, response::text(*status, body.clone())));
+            }
+            Some(Action::Redirect(redirect)) => {
+                let rest = route.map_or("", |route| route.rest(path));
+                let asked = Asked { host, path, rest, query: head.uri.query() };
+                let location = redirect.location(asked).ok_or_else(|| bad_request("the target is malformed"))?;
+                return Err(answer(route, response::redirect(redirect.status, location)));
+            }
         };
-        self.address(upstream, head, body, target, info)
+        self.address(upstream, route, head, body, target, info)
     }
 
     /// Makes the request that the upstream is sent.
     fn address(
         &self,
         upstream: &Arc<Upstream>,
+        route: Option<&Route>,
         mut head: Parts,
         body: RequestBody,
-        target: Target,
+        mut target: Target,
         info: &ConnectionInfo,
     ) -> Result<Ready, Box<Reply<ProxyBody>>> {
         if count_forwards(&mut head).map_err(bad_request)? == Onward::Stop {
@@ -164,10 +184,17 @@ impl HttpProxyService {
             body: has_body.then(|| body.size_hint().exact()),
         };
         let received = head.version;
+        if let Some((length, by)) = route.and_then(Route::replacement) {
+            target.replace_prefix(&head, length, by).map_err(bad_request)?;
+        }
         request::rewrite(&mut head, &target, &asks).map_err(bad_request)?;
+        if let Some(changes) = route.and_then(|route| route.request.as_ref()) {
+            changes.make(&mut head.headers);
+        }
         let request = Request::from_parts(head, outgoing(body));
         let request = Sending::new(request, |fields| self.signature.sign(fields, received, &target, info));
-        Ok(Ready { upstream: Arc::clone(upstream), request, key, switch })
+        let changes = route.and_then(|route| route.response.clone());
+        Ok(Ready { upstream: Arc::clone(upstream), request, key, switch, changes })
     }
 }
 
@@ -183,6 +210,20 @@ impl Ready {
                 response::upstream_failed(&error)
             }
         }
+    }
+}
+
+/// The gateway's own answer by a route.
+fn answer(route: Option<&Route>, response: Response<ProxyBody>) -> Box<Reply<ProxyBody>> {
+    let mut reply = Reply::from(response);
+    change(route.and_then(|route| route.response.as_deref()), &mut reply);
+    Box::new(reply)
+}
+
+/// Makes a route's changes to an answer.
+fn change(changes: Option<&Changes>, reply: &mut Reply<ProxyBody>) {
+    if let Some(changes) = changes {
+        changes.make(reply.response.headers_mut());
     }
 }
 

@@ -12,7 +12,7 @@ use crate::access::Access;
 use crate::clients::{ClientLimits, Clients};
 use crate::config::Problems;
 use crate::config::nearest;
-use crate::config::{ClassConfig, EndpointConfig, LimitsConfig, RateConfig, TimeoutsConfig};
+use crate::config::{EndpointConfig, LimitsConfig, RateConfig, TimeoutsConfig};
 use crate::handler::{Context, Handler, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::sampler::Sampler;
@@ -140,10 +140,7 @@ impl One<'_, '_> {
                 None
             }
         };
-        let class = match self.config.class {
-            ClassConfig::Public => Class::Public,
-            ClassConfig::Internal => Class::Internal,
-        };
+        let class = Class::from(self.config.class);
         let access = self.access();
         let timeouts = self.timeouts(&self.config.timeouts);
         let client_limits = self.client_limits(&self.config.limits);

@@ -17,6 +17,7 @@ mod limits;
 mod plugins;
 mod proxy_protocol;
 mod reload;
+mod routes;
 mod smuggling;
 mod support;
 mod tcp_proxy;

@@ -19,6 +19,9 @@ const FAULTS: u32 = 256;
 /// How many more each second.
 const FAULTS_PER_SECOND: u32 = 50;
 
+/// How many requests may have come and not been handed on yet.
+const ON_THEIR_WAY: u32 = 128;
+
 /// One connection's places and faults. Its atomics are for `Send` alone: one thread at a time runs a connection.
 #[derive(Debug)]
 pub(super) struct Conduct {
@@ -26,6 +29,9 @@ pub(super) struct Conduct {
     waiting: AtomicU32,
     freed: Notify,
     opened: Instant,
+    /// Requests that h2 has handed on, and how many it has kept to itself, as far as they are counted as faults.
+    begun: AtomicU32,
+    kept: AtomicU32,
     /// Faults that may still come, and the second after `opened` in which they were last filled up.
     left: AtomicU32,
     second: AtomicU32,
@@ -39,6 +45,8 @@ impl Conduct {
             waiting: AtomicU32::new(0),
             freed: Notify::new(),
             opened: Instant::now(),
+            begun: AtomicU32::new(0),
+            kept: AtomicU32::new(0),
             left: AtomicU32::new(FAULTS),
             second: AtomicU32::new(0),
         })
@@ -86,8 +94,21 @@ impl Conduct {
         self.left.store(left.saturating_sub(1), Relaxed);
     }
 
-    /// Whether there were more faults than any client commits in good faith.
-    pub(super) fn is_exhausted(&self) -> bool {
+    /// A request has come through h2.
+    pub(super) fn begin(&self) {
+        self.begun.fetch_add(1, Relaxed);
+    }
+
+    /// Whether there were more faults than any client commits in good faith, now that it has opened so many streams.
+    ///
+    /// h2 answers a head that is too large by itself and refuses streams beyond the limit, and counts neither. What it
+    /// has not handed on, but for as many as may be on their way, came to nothing.
+    pub(super) fn is_exhausted(&self, opened: u32) -> bool {
+        let kept = opened.saturating_sub(self.begun.load(Relaxed)).saturating_sub(ON_THEIR_WAY);
+        for _ in self.kept.fetch_max(kept, Relaxed)..kept {
+            self.count_fault();
+            self.count_fault(); // twice, since its head was read for nothing
+        }
         self.left.load(Relaxed) == 0
     }
 }
@@ -145,11 +166,19 @@ mod tests {
     async fn faults_are_forgiven_with_time() {
         let conduct = Conduct::new(1);
         (1..FAULTS).for_each(|_| conduct.count_fault());
-        assert!(!conduct.is_exhausted());
+        assert!(!conduct.is_exhausted(0));
         conduct.count_fault();
-        assert!(conduct.is_exhausted());
+        assert!(conduct.is_exhausted(0));
         advance(Duration::from_secs(1)).await;
         conduct.count_fault();
-        assert!(!conduct.is_exhausted());
+        assert!(!conduct.is_exhausted(0));
+    }
+
+    #[test]
+    fn streams_that_come_to_nothing_are_faults_but_for_those_on_their_way() {
+        let conduct = Conduct::new(1);
+        assert!(!conduct.is_exhausted(ON_THEIR_WAY));
+        assert!(!conduct.is_exhausted(ON_THEIR_WAY + FAULTS / 2 - 1));
+        assert!(conduct.is_exhausted(ON_THEIR_WAY + FAULTS / 2));
     }
 }

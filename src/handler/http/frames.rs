@@ -38,10 +38,9 @@ pub(super) struct Frames {
     turns: u32,
     /// How many frames have ended.
     ended: u32,
-    /// How many of them were RST_STREAM.
-    reset: u32,
-    /// The highest stream that was opened.
+    /// The highest stream that was opened, and how many were.
     last_stream: u32,
+    opened: u32,
     /// Requests that may still be reset: one RST_STREAM for each.
     resets: u32,
     /// WINDOW_UPDATEs that what was sent the other way accounts for.
@@ -66,8 +65,8 @@ impl Frames {
             block: false,
             turns: 0,
             ended: 0,
-            reset: 0,
             last_stream: 0,
+            opened: 0,
             resets: 0,
             updates: 0,
             goodbye: None,
@@ -129,6 +128,11 @@ impl Frames {
         self.last_stream
     }
 
+    /// How many streams were opened.
+    pub(super) fn opened(&self) -> u32 {
+        self.opened
+    }
+
     /// The error code of a GOAWAY, once one has passed.
     pub(super) fn goodbye(&self) -> Option<u32> {
         self.goodbye
@@ -144,13 +148,7 @@ impl Frames {
         self.ended
     }
 
-    /// How many streams were reset so far; it wraps.
-    pub(super) fn reset(&self) -> u32 {
-        self.reset
-    }
-
     fn end_frame(&mut self) {
-        self.reset = self.reset.wrapping_add(u32::from(self.kind() == RST_STREAM));
         self.ended = self.ended.wrapping_add(1);
         if matches!(self.kind(), HEADERS | CONTINUATION) {
             self.block = self.flags() & END_HEADERS == 0;
@@ -167,7 +165,9 @@ impl Frames {
         match self.kind() {
             DATA => self.length() == 0 && self.flags() & END_STREAM == 0,
             HEADERS => {
-                self.last_stream = self.last_stream.max(self.stream());
+                if self.stream() > self.last_stream {
+                    (self.last_stream, self.opened) = (self.stream(), self.opened.saturating_add(1));
+                }
                 self.resets = self.resets.saturating_add(1).min(MOST_OWED);
                 self.owe(1);
                 false

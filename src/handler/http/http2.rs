@@ -53,7 +53,7 @@ const RESET_FOR_FAULTS: usize = 64;
 const PING: Duration = Duration::from_secs(20);
 const PONG: Duration = Duration::from_secs(10);
 /// How long the stream of a client at fault stands before it is closed; see `paced`.
-const STAND: Duration = Duration::from_millis(250);
+const STAND: Duration = Duration::from_millis(500);
 /// How long closing it may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -228,6 +228,7 @@ where
 {
     fn execute(&self, stream: F) {
         let halves = Arc::<Halves>::default();
+        self.conduct.begin();
         let work = Work { halves: halves.clone(), conduct: self.conduct.clone() };
         let kept = Kept { stream, work, stall: self.stall, clock: Deadline::default(), since: None };
         tokio::spawn(HALVES.scope(halves, kept));

@@ -102,15 +102,13 @@ impl Paced {
 
     /// Notes what was written: it says how many WINDOW_UPDATEs may come, and whether h2 has ended the connection.
     fn note_written<B: std::ops::Deref<Target = [u8]>>(&mut self, pieces: &[B], mut written: usize) {
-        let (before, reset) = (self.sent.ended(), self.sent.reset());
+        let before = self.sent.ended();
         for piece in pieces {
             let n = piece.len().min(written);
             self.sent.pass(&piece[..n]);
             written -= n;
         }
         self.frames.owe(self.sent.ended().wrapping_sub(before));
-        // h2 answers a head that is too large by itself, and counts no such stream.
-        (0..self.sent.reset().wrapping_sub(reset)).for_each(|_| self.conduct.count_fault());
     }
 
     /// Whether the connection ends for what the client sent.
@@ -182,7 +180,7 @@ impl AsyncRead for Paced {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if this.conduct.is_exhausted() {
+        if this.conduct.is_exhausted(this.frames.opened()) {
             let ending = (Http2Closing::Excess, "too many requests came to nothing by the client's doing");
             return Poll::Ready(Err(this.end(cx, ending)));
         }

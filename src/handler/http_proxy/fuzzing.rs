@@ -1,6 +1,6 @@
 //! Paths and the choice of a route, as the fuzz targets see them.
 
-use super::routes::{self, Action, Names};
+use super::routes::{self, Facts, Names};
 use super::{path, request};
 use crate::config::RouteConfig;
 use hyper::{Request, Uri};
@@ -17,13 +17,10 @@ impl Guarded {
     /// Guards a path; `None` where a configuration could not name it.
     pub fn new(path: &str) -> Option<Self> {
         let respond = Some(crate::config::RouteRespondConfig { status: 403, body: String::new() });
-        let route = RouteConfig { host: None, path: Some(path.into()), endpoints: Vec::new(), upstream: None, respond };
+        let route = RouteConfig { path: Some(path.into()), respond, ..RouteConfig::default() };
         let mut errors = Vec::new();
-        let routes = routes::compile(
-            &[route],
-            &Names { upstream: &|name| Err(name.to_owned()), endpoint: &|_| false },
-            &mut errors,
-        );
+        let routes =
+            routes::compile(&[route], &Names { upstream: &|name| Err(name.to_owned()), fronts: &[] }, &mut errors);
         errors.is_empty().then_some(Self(routes))
     }
 
@@ -31,9 +28,10 @@ impl Guarded {
     pub fn passes_on(&self, uri: &Uri) -> Option<String> {
         let (head, ()) = Request::builder().uri(uri.clone()).header("host", "a").body(()).ok()?.into_parts();
         let target = request::Target::of(&head).ok()?;
-        match routes::choose(&self.0, target.host(), target.path(&head)) {
-            Ok(None) => Some(target.path(&head).to_owned()),
-            Ok(Some(Action::Respond(..) | Action::PassOn(_))) | Err(_) => None,
+        let (host, path) = (target.host(), target.path(&head));
+        match routes::choose(&self.0, Facts { host, path, method: &head.method, fields: &head.headers }) {
+            Ok(None) => Some(path.to_owned()),
+            Ok(Some(_)) | Err(_) => None,
         }
     }
 }

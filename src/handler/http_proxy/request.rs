@@ -75,6 +75,23 @@ impl Target {
         }
     }
 
+    /// Puts another prefix in the place of the path's first `length` bytes, which are whole segments.
+    ///
+    /// # Errors
+    /// What is left begins with an empty segment, which some would take for a host.
+    pub(super) fn replace_prefix(&mut self, head: &Parts, length: usize, by: &str) -> Result<(), &'static str> {
+        if head.uri.path() == "*" {
+            return Ok(());
+        }
+        let rest = self.path(head).get(length..).unwrap_or_default();
+        let path = if by.is_empty() && rest.is_empty() { "/".to_owned() } else { format!("{by}{rest}") };
+        if path.starts_with("//") {
+            return Err("the path could be read in two ways");
+        }
+        self.normal = Some(path);
+        Ok(())
+    }
+
     /// The request line's target: origin form, or `*` (RFC 9112, section 3.2).
     fn origin_form(&self, uri: &Uri) -> Result<Option<Uri>, &'static str> {
         let sent = uri.path_and_query();
@@ -236,7 +253,7 @@ fn check_length(fields: &HeaderMap, asks: &Asks) -> Result<(), &'static str> {
 
 /// Fields that the gateway sets or that would mislead the upstream, in the spellings of CGI and its heirs too, where `_`
 /// and `-` are one, and with some every other character that is neither letter nor digit. `Expect` is answered by the engine; `Proxy` would name a proxy to CGI programs.
-fn is_not_the_clients_to_say(name: &HeaderName) -> bool {
+pub(super) fn is_not_the_clients_to_say(name: &HeaderName) -> bool {
     let ours = |name: &str| {
         // Those that we do not send are taken away too: an upstream that believes one would believe the client.
         name.starts_with("x-forwarded-")

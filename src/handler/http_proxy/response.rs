@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VIA};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, VIA};
 use hyper::{Response, StatusCode, Version};
 
 use super::{fields, request};
@@ -78,6 +78,13 @@ pub(super) fn text(status: StatusCode, text: Bytes) -> Response<ProxyBody> {
     if !response.body().is_end_stream() {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
+    response
+}
+
+/// Sends the client elsewhere.
+pub(super) fn redirect(status: StatusCode, location: HeaderValue) -> Response<ProxyBody> {
+    let mut response = text(status, Bytes::new());
+    response.headers_mut().insert(LOCATION, location);
     response
 }
 

@@ -1,18 +1,28 @@
-//! Routes: which upstream, or which answer, a request's host and path lead to. The first match wins.
+//! Routes: which upstream, or which answer, a request's host, path, method and fields lead to. The first match wins.
 //!
 //! Compiled once from the configuration by `http_proxy`; an endpoint's service keeps those that are for its endpoint. A
 //! route's path is a prefix by whole segments, and a slash at its end is of no account: `/v1` and `/v1/` both match
 //! `/v1`, `/v1/` and `/v1/x`, neither matches `/v10`.
 
-use std::net::Ipv6Addr;
+mod action;
+mod changes;
+mod host;
+mod redirect;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method};
 
+pub(super) use self::action::Action;
+pub(super) use self::changes::Changes;
+pub(super) use self::redirect::Asked;
+
+use self::host::HostPattern;
 use super::path;
 use crate::config::RouteConfig;
-use crate::upstream::{LookUp, Upstream};
+use crate::identity::{Class, Endpoint};
+use crate::upstream::LookUp;
 
 /// A route, ready to be matched.
 #[derive(Clone, Debug)]
@@ -23,33 +33,45 @@ pub(super) struct Route {
     /// The prefix with its escapes taken back: what a lenient reader compares with.
     plain: String,
     /// Empty means all.
+    methods: Vec<Method>,
+    /// Fields that must be there, with this value or, without one, with any.
+    fields: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Without either it is for all endpoints.
     endpoints: Vec<String>,
-    action: Action,
+    class: Option<Class>,
+    pub(super) action: Action,
+    /// What the upstream is sent in the prefix's place; without a slash at its end.
+    replace: Option<String>,
+    pub(super) request: Option<Arc<Changes>>,
+    pub(super) response: Option<Arc<Changes>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum HostPattern {
-    Any,
-    Exactly(String),
-    /// However it is spelled.
-    Address(Ipv6Addr),
-    /// One label, and then this, which begins with its dot.
-    AnyLabel(String),
+/// What is known of a request when its route is chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts<'a> {
+    /// Without a port.
+    pub(super) host: &'a str,
+    /// In normal form.
+    pub(super) path: &'a str,
+    pub(super) method: &'a Method,
+    pub(super) fields: &'a HeaderMap,
 }
 
-/// What a request's host and path lead to.
-#[derive(Clone, Debug)]
-pub(super) enum Action {
-    /// The request is passed on.
-    PassOn(Arc<Upstream>),
-    /// The request is answered here.
-    Respond(StatusCode, Bytes),
+/// An endpoint of the configuration, as a route may name it.
+#[derive(Clone, Copy, Debug)]
+pub struct Front<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whom it faces.
+    pub class: Class,
+    /// Whether this handler serves it.
+    pub is_ours: bool,
 }
 
 /// What a configuration's names stand for.
 pub(super) struct Names<'a> {
     pub(super) upstream: LookUp<'a>,
-    pub(super) endpoint: &'a dyn Fn(&str) -> bool,
+    pub(super) fronts: &'a [Front<'a>],
 }
 
 /// The errors of a handler's table: where in it (`routes.0.path`), and what is wrong with what to do.
@@ -61,58 +83,96 @@ pub(super) fn compile(routes: &[RouteConfig], names: &Names<'_>, errors: &mut Er
     for (i, route) in routes.iter().enumerate() {
         let mut report = |key: &str, message: String| errors.push((format!("routes.{i}{key}"), message));
         let Some(route) = compile_one(route, names, &mut report) else { continue };
-        if let Some((earlier, _)) = compiled.iter().find(|(_, earlier)| earlier.covers(&route)) {
-            report(
-                "",
-                format!(
-                    "it is never reached: route {earlier} (counted from 0) matches all that it does; put it before that one"
-                ),
-            );
+        if let Some(why) = never_reached(&route, &compiled, names.fronts) {
+            report("", why);
         }
         compiled.push((i, route));
     }
     compiled.into_iter().map(|(_, route)| route).collect()
 }
 
-/// The first of `routes` that matches `host` (without a port) and `path` (in normal form); `None` where none does.
+/// Why no request comes to a route behind `earlier` ones, by any endpoint that it is for; `None` where one may.
+fn never_reached(route: &Route, earlier: &[(usize, Route)], fronts: &[Front<'_>]) -> Option<String> {
+    // A handler that nobody uses yet is judged as if everybody did.
+    let unused = !fronts.iter().any(|front| front.is_ours);
+    let mut fronts = fronts.iter().filter(|front| unused || front.is_ours).peekable();
+    fronts.peek()?;
+    let mut fronts = fronts.filter(|front| route.is_for(front.name, front.class)).peekable();
+    if fronts.peek().is_none() {
+        return Some("it is never reached: this handler serves no endpoint that the route is for".into());
+    }
+    let mut before = None;
+    for front in fronts {
+        let covers = |(_, one): &&(usize, Route)| one.is_for(front.name, front.class) && one.covers(route);
+        before = Some(earlier.iter().find(covers)?.0);
+    }
+    before.map(|earlier| {
+        format!(
+            "it is never reached: route {earlier} (counted from 0) matches all that it does; put it before that one"
+        )
+    })
+}
+
+/// The first of `routes` that a request matches; `None` where none does.
 ///
 /// # Errors
 /// A lenient reader of the path would be led elsewhere, so an upstream might see what the routes keep from it.
-pub(super) fn choose<'a>(routes: &'a [Route], host: &str, path: &str) -> Result<Option<&'a Action>, &'static str> {
+pub(super) fn choose<'a>(routes: &'a [Route], facts: Facts<'_>) -> Result<Option<&'a Route>, &'static str> {
     if routes.is_empty() {
         return Ok(None);
     }
-    let chosen = routes.iter().position(|route| route.matches(host, &route.prefix, path));
-    for read in path::lenient(path) {
-        if routes.iter().position(|route| route.matches(host, &route.plain, &read)) != chosen {
+    let chosen = routes.iter().position(|route| route.matches(&route.prefix, facts));
+    for read in path::lenient(facts.path) {
+        let facts = Facts { path: &read, ..facts };
+        if routes.iter().position(|route| route.matches(&route.plain, facts)) != chosen {
             return Err("the path could be read in two ways");
         }
     }
-    Ok(chosen.map(|i| &routes[i].action))
+    Ok(chosen.map(|i| &routes[i]))
 }
 
 impl Route {
-    /// Whether the route is for an endpoint.
-    pub(super) fn is_for(&self, endpoint: &str) -> bool {
-        self.endpoints.is_empty() || self.endpoints.iter().any(|name| name == endpoint)
+    /// Whether the route is for this endpoint.
+    pub(super) fn serves(&self, endpoint: &Endpoint) -> bool {
+        self.is_for(endpoint.name.as_str(), endpoint.class)
     }
 
-    /// Whether it matches a path by one of its prefixes.
-    fn matches(&self, host: &str, prefix: &str, path: &str) -> bool {
-        is_under(path, prefix) && self.host.matches(host)
+    fn is_for(&self, endpoint: &str, class: Class) -> bool {
+        let all = self.endpoints.is_empty() && self.class.is_none();
+        all || self.class == Some(class) || self.endpoints.iter().any(|name| name == endpoint)
     }
 
-    /// Whether it matches everything that `other` does.
+    /// The part of a path that it matches which is behind its prefix.
+    pub(super) fn rest<'a>(&self, path: &'a str) -> &'a str {
+        path.get(self.prefix.len()..).unwrap_or_default()
+    }
+
+    /// How long the prefix is, and what the upstream is sent in its place.
+    pub(super) fn replacement(&self) -> Option<(usize, &str)> {
+        Some((self.prefix.len(), self.replace.as_deref()?))
+    }
+
+    /// Whether it matches a request by one of its prefixes.
+    fn matches(&self, prefix: &str, facts: Facts<'_>) -> bool {
+        is_under(facts.path, prefix)
+            && self.host.matches(facts.host)
+            && (self.methods.is_empty() || self.methods.contains(facts.method))
+            && self.fields.iter().all(|(name, wanted)| match wanted {
+                None => facts.fields.contains_key(name),
+                Some(wanted) => facts.fields.get_all(name).iter().any(|value| value == wanted),
+            })
+    }
+
+    /// Whether it matches everything that `other` does at an endpoint that both are for.
     fn covers(&self, other: &Self) -> bool {
-        let endpoints = self.endpoints.is_empty()
-            || (!other.endpoints.is_empty() && other.endpoints.iter().all(|name| self.endpoints.contains(name)));
-        endpoints && is_under(&other.prefix, &self.prefix) && self.host.covers(&other.host)
+        let methods = self.methods.is_empty()
+            || (!other.methods.is_empty() && other.methods.iter().all(|method| self.methods.contains(method)));
+        let fields = self.fields.iter().all(|(name, wanted)| {
+            let implies = |(known, value): &(HeaderName, _)| known == name && (wanted.is_none() || value == wanted);
+            other.fields.iter().any(implies)
+        });
+        methods && fields && is_under(&other.prefix, &self.prefix) && self.host.covers(&other.host)
     }
-}
-
-/// The address in brackets.
-fn ipv6(host: &str) -> Option<Ipv6Addr> {
-    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 /// Whether `prefix` is made of the first segments of `path`.
@@ -120,69 +180,54 @@ fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-impl HostPattern {
-    fn matches(&self, host: &str) -> bool {
-        let host = host.strip_suffix('.').unwrap_or(host);
-        match self {
-            Self::Any => true,
-            Self::Exactly(name) => host.eq_ignore_ascii_case(name),
-            Self::Address(address) => ipv6(host) == Some(*address),
-            Self::AnyLabel(suffix) => host
-                .find('.')
-                .is_some_and(|dot| dot > 0 && host.get(dot..).is_some_and(|rest| rest.eq_ignore_ascii_case(suffix))),
-        }
-    }
-
-    fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Any, _) => true,
-            (pattern, Self::Exactly(name)) => pattern.matches(name),
-            (pattern, other) => pattern == other,
-        }
-    }
-
-    fn compile(host: &str) -> Result<Self, String> {
-        let host = host.to_ascii_lowercase();
-        let name = host.strip_prefix("*.").unwrap_or(&host);
-        if let Some(address) = ipv6(&host) {
-            return Ok(Self::Address(address));
-        }
-        let label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if !name.split('.').all(label) {
-            return Err(format!("{host:?} is not a host: write a name, or \"*.\" and a name, without a port"));
-        }
-        Ok(match host.strip_prefix('*') {
-            Some(suffix) => Self::AnyLabel(suffix.to_owned()),
-            None => Self::Exactly(host),
-        })
-    }
-}
-
 fn compile_one(route: &RouteConfig, names: &Names<'_>, report: &mut dyn FnMut(&str, String)) -> Option<Route> {
-    let host = match route.host.as_deref().map(HostPattern::compile) {
-        None => Some(HostPattern::Any),
-        Some(Ok(host)) => Some(host),
-        Some(Err(message)) => {
-            report(".host", message);
-            None
-        }
-    };
-    let prefix = match prefix(route.path.as_deref().unwrap_or("/")) {
-        Ok(prefix) => Some(prefix),
-        Err(message) => {
-            report(".path", message);
-            None
-        }
-    };
+    let host = taken(route.host.as_deref().map_or(Ok(HostPattern::Any), HostPattern::compile), ".host", report);
+    let prefix = taken(prefix(route.path.as_deref().unwrap_or("/")), ".path", report);
+    let methods = route.methods.iter().enumerate();
+    let methods = methods.filter_map(|(i, word)| taken(method(word), &format!(".methods.{i}"), report)).collect();
+    let fields = route.headers.iter();
+    let fields = fields.filter_map(|(name, value)| taken(field(name, value), &format!(".headers.{name}"), report));
+    let fields = fields.collect();
     for (i, name) in route.endpoints.iter().enumerate() {
-        if !(names.endpoint)(name) {
+        if !names.fronts.iter().any(|front| front.name == name) {
             report(&format!(".endpoints.{i}"), format!("there is no endpoint {name:?}"));
         }
     }
-    let action = action(route, names, report);
+    let action = action::compile(route, names, report);
+    let replace = route.replace_path.as_deref().and_then(|path| taken(self::prefix(path), ".replace_path", report));
+    if replace.is_some() && !matches!(action, None | Some(Action::PassOn(_))) {
+        report(".replace_path", "nothing is passed on; leave it out".into());
+    }
+    let (request, response) = action::changes(route, action.as_ref(), report);
     let prefix = prefix?;
     let plain = path::plain(&prefix);
-    Some(Route { host: host?, prefix, plain, endpoints: route.endpoints.clone(), action: action? })
+    let (endpoints, class) = (route.endpoints.clone(), route.class.map(Class::from));
+    let (host, action) = (host?, action?);
+    Some(Route { host, prefix, plain, methods, fields, endpoints, class, action, replace, request, response })
+}
+
+/// Reports an error with its place.
+fn taken<T>(read: Result<T, String>, place: &str, report: &mut dyn FnMut(&str, String)) -> Option<T> {
+    read.map_err(|why| report(place, why)).ok()
+}
+
+fn method(word: &str) -> Result<Method, String> {
+    let is_token = word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+    match Method::from_bytes(word.as_bytes()) {
+        Ok(Method::CONNECT) => Err("CONNECT is not served; leave it out".into()),
+        Ok(method) if is_token => Ok(method),
+        _ => Err(format!("{word:?} is not a method; write \"GET\" or \"POST\", in capitals")),
+    }
+}
+
+fn field(name: &str, value: &str) -> Result<(HeaderName, Option<HeaderValue>), String> {
+    let name = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("{name:?} is not a field name; it is made of letters, digits and hyphens"))?;
+    if value == "*" {
+        return Ok((name, None));
+    }
+    let value = HeaderValue::from_str(value.trim()).map_err(|_| format!("{value:?} has a control character"))?;
+    Ok((name, Some(value)))
 }
 
 fn prefix(written: &str) -> Result<String, String> {
@@ -198,42 +243,12 @@ fn prefix(written: &str) -> Result<String, String> {
     Ok(normal.strip_suffix('/').unwrap_or(&normal).to_owned())
 }
 
-fn action(route: &RouteConfig, names: &Names<'_>, report: &mut dyn FnMut(&str, String)) -> Option<Action> {
-    match (&route.upstream, &route.respond) {
-        (Some(name), None) => {
-            let upstream = (names.upstream)(name).map_err(|why| report(".upstream", why));
-            upstream.map(Action::PassOn).ok()
-        }
-        (None, Some(respond)) => match StatusCode::from_u16(respond.status) {
-            Ok(status) if (200..600).contains(&respond.status) => {
-                let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-                if bodiless && !respond.body.is_empty() {
-                    report(".respond.body", format!("a response with status {status} has no body; leave it out"));
-                }
-                Some(Action::Respond(status, Bytes::from(respond.body.clone())))
-            }
-            _ => {
-                report(".respond.status", format!("{} is not a final status; take one of 200 to 599", respond.status));
-                None
-            }
-        },
-        (Some(_), Some(_)) => {
-            report("", "it has both `upstream` and `respond`; leave one out".into());
-            None
-        }
-        (None, None) => {
-            report("", "it leads nowhere; add `upstream` or `respond`".into());
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::config::RouteRespondConfig;
-    use crate::upstream::{Server, UpstreamPolicy, UpstreamTimeouts};
+    use crate::config::{ClassConfig, RouteRespondConfig};
+    use crate::upstream::{Server, Upstream, UpstreamPolicy, UpstreamTimeouts};
 
     fn names() -> Names<'static> {
         let server = || (Server::new("127.0.0.1:1", ([127, 0, 0, 1], 1).into()), 1);
@@ -246,7 +261,12 @@ mod tests {
                 let found = (name != "unknown").then(|| upstream(name));
                 found.ok_or_else(|| "unknown".to_owned())
             })),
-            endpoint: &|name| name != "unknown",
+            fronts: &[
+                Front { name: "e", class: Class::Public, is_ours: true },
+                Front { name: "internet", class: Class::Public, is_ours: true },
+                Front { name: "internal", class: Class::Internal, is_ours: true },
+                Front { name: "elsewhere", class: Class::Internal, is_ours: false },
+            ],
         }
     }
 
@@ -257,7 +277,7 @@ mod tests {
             path: some(path),
             endpoints: endpoints.iter().map(|name| (*name).to_owned()).collect(),
             upstream: some(upstream),
-            respond: None,
+            ..RouteConfig::default()
         }
     }
 
@@ -273,11 +293,44 @@ mod tests {
     }
 
     fn chosen(routes: &[Route], host: &str, path: &str) -> String {
-        match choose(routes, host, path) {
+        let fields = HeaderMap::new();
+        name_of(choose(routes, Facts { host, path, method: &Method::GET, fields: &fields }))
+    }
+
+    fn name_of(chosen: Result<Option<&Route>, &str>) -> String {
+        match chosen.map(|route| route.map(|route| &route.action)) {
             Ok(Some(Action::PassOn(upstream))) => upstream.name.to_string(),
             Ok(Some(Action::Respond(status, _))) => status.as_str().to_owned(),
+            Ok(Some(Action::Redirect(redirect))) => redirect.status.as_str().to_owned(),
             Ok(None) => "none".to_owned(),
             Err(_) => "ambiguous".to_owned(),
+        }
+    }
+
+    fn words(list: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_route_may_ask_for_a_method_and_for_fields() {
+        let writes = RouteConfig { methods: vec!["PUT".into(), "DELETE".into()], ..respond("/a", 403) };
+        let any = RouteConfig { headers: words(&[("X-Debug", "*")]), ..route("", "", &[], "debug") };
+        let one = RouteConfig { headers: words(&[("x-tenant", "blue")]), ..route("", "", &[], "blue") };
+        let routes = compiled(&[writes, any, one, route("", "", &[], "app")]);
+        for (method, field, expected) in [
+            (Method::PUT, None, "403"),
+            (Method::GET, None, "app"),
+            (Method::GET, Some(("x-debug", "")), "debug"),
+            (Method::GET, Some(("x-tenant", "blue")), "blue"),
+            (Method::GET, Some(("x-tenant", "Blue")), "app"),
+        ] {
+            let mut fields = HeaderMap::new();
+            fields.append("x-tenant", HeaderValue::from_static("other"));
+            if let Some((name, value)) = field {
+                fields.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            let facts = Facts { host: "h", path: "/a/b", method: &method, fields: &fields };
+            assert_eq!(name_of(choose(&routes, facts)), expected, "{method} {field:?}");
         }
     }
 
@@ -348,9 +401,13 @@ mod tests {
 
     #[test]
     fn a_route_is_for_the_endpoints_it_names_or_for_all() {
-        let routes = compiled(&[route("", "/a", &["internet"], "app"), route("", "/b", &[], "app")]);
-        assert_eq!([routes[0].is_for("internet"), routes[0].is_for("internal")], [true, false]);
-        assert!(routes[1].is_for("internal"));
+        let of_class = RouteConfig { class: Some(ClassConfig::Internal), ..route("", "/c", &["e"], "app") };
+        let routes = compiled(&[route("", "/a", &["internet"], "app"), route("", "/b", &[], "app"), of_class]);
+        let is_for = |i: usize| {
+            [("internet", Class::Public), ("internal", Class::Internal), ("e", Class::Public)]
+                .map(|(name, class)| routes[i].is_for(name, class))
+        };
+        assert_eq!([is_for(0), is_for(1), is_for(2)], [[true, false, false], [true; 3], [false, true, true]]);
     }
 
     #[test]
@@ -392,5 +449,28 @@ mod tests {
         assert!(!unreachable(route("", "/a", &["e"], "app"), route("", "/a", &[], "app")));
         assert!(!unreachable(route("", "/a/b", &[], "app"), route("", "/a", &[], "app")));
         assert!(!unreachable(route("h", "/a", &[], "app"), route("", "/a", &[], "app")));
+
+        let get = |path| RouteConfig { methods: vec!["GET".into()], ..route("", path, &[], "app") };
+        let tenant = |value| RouteConfig { headers: words(&[("X-Tenant", value)]), ..route("", "/a", &[], "app") };
+        assert!(unreachable(route("", "/a", &[], "app"), get("/a")));
+        assert!(unreachable(get("/a"), get("/a/b")));
+        assert!(!unreachable(get("/a"), route("", "/a", &[], "app")));
+        assert!(unreachable(tenant("*"), tenant("blue")) && unreachable(tenant("blue"), tenant("blue")));
+        assert!(!unreachable(tenant("blue"), tenant("*")) && !unreachable(tenant("blue"), tenant("red")));
+    }
+
+    #[test]
+    fn a_route_is_never_reached_where_each_of_its_endpoints_has_an_earlier_one_or_it_has_none() {
+        let faults = |routes: &[RouteConfig]| {
+            let mut errors = Vec::new();
+            compile(routes, &names(), &mut errors);
+            errors.len()
+        };
+        let of = |class| RouteConfig { class: Some(class), ..route("", "/a", &[], "app") };
+        let all = || route("", "/a", &[], "app");
+        assert_eq!(faults(&[of(ClassConfig::Public), of(ClassConfig::Internal), all()]), 1);
+        assert_eq!(faults(&[of(ClassConfig::Public), route("", "/a", &["internal"], "app"), all()]), 1);
+        assert_eq!(faults(&[of(ClassConfig::Public), route("", "/a", &["internal", "e"], "app")]), 0);
+        assert_eq!(faults(&[route("", "/a", &["elsewhere"], "app")]), 1, "another handler serves it");
     }
 }

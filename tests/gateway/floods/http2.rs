@@ -35,6 +35,12 @@ fn on_one_stream(count: usize, repeated: &[u8]) -> Vec<u8> {
     [frame(HEADERS, END_HEADERS, 1, &head("POST")), repeated.repeat(count)].concat()
 }
 
+/// So many requests, each with a head that is larger than it may be once it is decoded.
+fn too_large(count: usize) -> Vec<u8> {
+    let fields = [head("GET"), block(&[("cookie", "")]).repeat(1500)].concat();
+    (0..count).flat_map(|n| frame(HEADERS, END_HEADERS | END_STREAM, 2 * n as u32 + 1, &fields)).collect()
+}
+
 /// Sends bytes on a connection and reads until the gateway ends it.
 fn flood(front: SocketAddr, bytes: &[u8]) {
     let mut client = Client::connect(front);
@@ -109,6 +115,7 @@ fn resets_of_either_side_end_the_connection_when_they_are_too_many() {
                 streams(1000, "POST", END_STREAM, |n| frame(HEADERS, END_HEADERS, n, &head("GET"))),
             ),
             ("bytes without end in small frames", on_one_stream(200_000, &frame(DATA, 0, 1, b""))),
+            ("heads too large, each answered 431", too_large(2000)),
         ],
     );
 }

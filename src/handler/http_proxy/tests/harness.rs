@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::{HttpProxy, HttpProxyService};
+use super::super::{Front, HttpProxy, HttpProxyService};
 use crate::access_log::AccessLog;
 use crate::config::{HttpProxyConfig, RouteConfig};
 use crate::drain::Drain;
@@ -172,7 +172,8 @@ pub(super) fn info(client: SocketAddr) -> Arc<ConnectionInfo> {
 
 fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyService {
     let config = HttpProxyConfig { upstream: Some("app".into()), routes };
-    let proxy = HttpProxy::new(&config, &|_| Ok(Arc::clone(upstream)), &|_| true).unwrap();
+    let front = Front { name: "internet", class: Class::Public, is_ours: true };
+    let proxy = HttpProxy::new(&config, &|_| Ok(Arc::clone(upstream)), &[front]).unwrap();
     proxy.service(&endpoint())
 }
 

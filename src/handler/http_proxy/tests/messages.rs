@@ -127,11 +127,10 @@ async fn a_response_of_http_1_0_that_ends_with_its_connection_is_passed_on() {
 async fn a_route_answers_here_and_what_could_slip_past_it_is_refused() {
     let origin = Origin::mirroring().await;
     let forbidden = RouteConfig {
-        host: None,
         path: Some("/private/".into()),
         endpoints: vec!["internet".into()],
-        upstream: None,
         respond: Some(RouteRespondConfig { status: 403, body: "no".into() }),
+        ..RouteConfig::default()
     };
     let gateway = Gateway::with(&[origin.address], timeouts(), vec![forbidden]).await;
     let status = async |target: &str| {
