@@ -1,7 +1,7 @@
 //! What each client of an endpoint may use, by its address, and what it has used.
 //!
-//! Owns the limits per address: connections open, and the rates of connections and handshakes. Made by `plan`; asked by
-//! `listener` and `connection`, which costs nothing where the endpoint's table sets no limit. The tables are `sketch`'s: their size does not depend on how many clients there are, and all workers share them.
+//! Owns the limits per address: connections open, and the rates of connections, handshakes and requests. Made by `plan`;
+//! asked by `listener`, `connection` and the HTTP engine, which costs nothing where the endpoint's table sets no limit. The tables are `sketch`'s: their size does not depend on how many clients there are, and all workers share them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct ClientLimits {
     pub connection_rate: Option<Rate>,
     /// TLS handshakes begun.
     pub handshake_rate: Option<Rate>,
+    /// HTTP requests.
+    pub request_rate: Option<Rate>,
 }
 
 /// An endpoint's clients.
@@ -27,6 +29,7 @@ pub struct Clients {
     connections: Option<(Arc<Counts>, u32)>,
     connection_rate: Option<(Arc<Buckets>, Rate)>,
     handshake_rate: Option<(Arc<Buckets>, Rate)>,
+    request_rate: Option<(Arc<Buckets>, Rate)>,
 }
 
 impl Clients {
@@ -45,6 +48,7 @@ impl Clients {
         Self {
             connections: limits.connections.map(|most| (counts(), most)),
             connection_rate: bucket(limits.connection_rate, known.and_then(|known| known.connection_rate.as_ref())),
+            request_rate: bucket(limits.request_rate, known.and_then(|known| known.request_rate.as_ref())),
             handshake_rate: bucket(limits.handshake_rate, known.and_then(|known| known.handshake_rate.as_ref())),
         }
     }
@@ -65,6 +69,14 @@ impl Clients {
     /// Why it is turned away.
     pub fn shake_hands(&self, client: IpAddr) -> Result<(), Rejection> {
         take(self.handshake_rate.as_ref(), client).map_err(|_| Rejection::ClientHandshakeRate)
+    }
+
+    /// Lets a client make a request.
+    ///
+    /// # Errors
+    /// How long it is to wait before the next.
+    pub fn request(&self, client: IpAddr) -> Result<(), Duration> {
+        take(self.request_rate.as_ref(), client)
     }
 }
 

@@ -327,7 +327,7 @@ impl Default for TimeoutsConfig {
 }
 
 /// `[endpoints.NAME.limits]`. A client is an IPv4 address or an IPv6 network of 64 bits; what is left out is not limited.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// How many connections one client holds at most.
@@ -336,6 +336,28 @@ pub struct LimitsConfig {
     pub client_connection_rate: Option<RateConfig>,
     /// How often one client may begin a TLS handshake.
     pub client_handshake_rate: Option<RateConfig>,
+    /// How often one client may make an HTTP request; what is more is answered 429.
+    pub client_request_rate: Option<RateConfig>,
+    /// How large an HTTP request's head may be: "1KiB" to "60KiB"; what is larger is answered 431.
+    pub head_size: String,
+    /// How long its request line may be, or in HTTP/2 its target: as far as `head_size`; what is longer is answered 414.
+    pub request_line_size: String,
+    /// How large its body may be, such as "10MiB"; what is larger is answered 413. Left out: as large as it likes.
+    pub body_size: Option<String>,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            client_connections: None,
+            client_connection_rate: None,
+            client_handshake_rate: None,
+            client_request_rate: None,
+            head_size: "16KiB".into(),
+            request_line_size: "8KiB".into(),
+            body_size: None,
+        }
+    }
 }
 
 /// A rate, such as `{ rate = "20/s", burst = 50 }`.

@@ -86,7 +86,7 @@ async fn prepare(
         if !plan.access.admits(client.ip()) {
             return reject(plan, Rejection::Address, client, "its address is not allowed");
         }
-        match plan.clients.enter(client.ip()) {
+        match plan.context.clients.enter(client.ip()) {
             Ok(entered) => *place = entered,
             Err(reason) => return reject(plan, reason, client, TOO_MUCH),
         }
@@ -94,7 +94,7 @@ async fn prepare(
     let (stream, tls) = match &plan.tls {
         None => (Stream::plain(socket), None),
         Some(terms) => {
-            if let Err(reason) = plan.clients.shake_hands(client.ip()) {
+            if let Err(reason) = plan.context.clients.shake_hands(client.ip()) {
                 return reject(plan, reason, client, TOO_MUCH);
             }
             let left = deadline.saturating_sub(start.elapsed());

@@ -17,10 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access_log::AccessLog;
+use crate::clients::Clients;
 use crate::drain::Drain;
 use crate::identity::{ConnectionInfo, Endpoint};
 use crate::metrics::EndpointMetrics;
 use crate::plugin::Chain;
+use crate::sampler::Sampler;
 use crate::stream::Stream;
 
 /// What an endpoint's own `settings` table says.
@@ -149,10 +151,33 @@ pub struct Connection {
 pub struct Context {
     /// How long it waits for what.
     pub timeouts: Timeouts,
+    /// How large a request may be.
+    pub limits: Limits,
+    /// What each client may use, and has used.
+    pub clients: Clients,
+    /// Which of many like events are logged.
+    pub noise: Arc<Sampler>,
     /// Where it is counted.
     pub metrics: Arc<EndpointMetrics>,
     /// Where its line goes when it, or one of its requests, has ended.
     pub access_log: AccessLog,
+}
+
+/// How large a request may be, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Its head, or its trailer section; in HTTP/2, as RFC 9113 (section 10.5.1) counts it.
+    pub head: usize,
+    /// Its request line; in HTTP/2, its target.
+    pub request_line: usize,
+    /// Its body; `None` for as large as it likes.
+    pub body: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head: 16 * 1024, request_line: 8 * 1024, body: None }
+    }
 }
 
 /// An endpoint's deadlines.

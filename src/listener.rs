@@ -208,7 +208,7 @@ fn admit(endpoint: &EndpointPlan, peer: SocketAddr) -> Result<Option<Open>, (Rej
     if !endpoint.access.admits(peer.ip()) {
         return Err((Rejection::Address, "its address is not allowed"));
     }
-    endpoint.clients.enter(peer.ip()).map_err(|reason| (reason, connection::TOO_MUCH))
+    endpoint.context.clients.enter(peer.ip()).map_err(|reason| (reason, connection::TOO_MUCH))
 }
 
 /// Whether the process or the system ran out of something, so that accepting again at once would fail again.

@@ -243,6 +243,10 @@ labels! {
         Chunk = "chunk",
         /// A method that the gateway does not implement.
         Method = "method",
+        /// The body is larger than allowed.
+        BodyTooLarge = "body_too_large",
+        /// The client makes more requests than it may.
+        ClientRequestRate = "client_request_rate",
         /// The host needs other client authentication than the connection had.
         Misdirected = "misdirected",
     }

@@ -23,7 +23,6 @@ use std::time::{Duration, SystemTime};
 
 use crate::access::Access;
 use crate::access_log::AccessLog;
-use crate::clients::Clients;
 use crate::config::{Config, HandlerConfig, Problems, nearest};
 use crate::handler::echo::Echo;
 use crate::handler::http_proxy::{Front, HttpProxy};
@@ -88,8 +87,6 @@ pub struct EndpointPlan {
     pub context: Arc<Context>,
     /// Whose connections it takes.
     pub access: Access,
-    /// What each client may use, and has used.
-    pub clients: Clients,
     /// Which of many like events are logged.
     pub noise: Arc<Sampler>,
     /// How many connections it holds at most.

@@ -120,6 +120,26 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     Ok(network)
 }
 
+/// Reads a size in bytes: "512B", "16KiB", "10MiB" or "2GiB".
+///
+/// # Errors
+/// A sentence, where the text is no size.
+pub fn size(text: &str) -> Result<u64, String> {
+    let read = || {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit = match unit {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit)
+    };
+    read().ok_or_else(|| format!("{text:?} is not a size; write \"16KiB\", \"10MiB\" or \"2GiB\""))
+}
+
 /// Reads how often something may happen: "20/s", "30/m" or "100/h".
 ///
 /// # Errors

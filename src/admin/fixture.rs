@@ -13,7 +13,7 @@ use crate::access_log::AccessLog;
 use crate::admin::state::Snapshot;
 use crate::clients::Clients;
 use crate::config::{AuditConfig, Config, OnUnfit, WaiverConfig};
-use crate::handler::{Connection, Context, Instance, Serving, Started, Timeouts};
+use crate::handler::{Connection, Context, Instance, Limits, Serving, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::metrics::EndpointMetrics;
 use crate::plan::{AdminPlan, Basis, Certificates, EndpointPlan, EndpointState, Plan};
@@ -85,12 +85,14 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
         endpoint: Arc::new(Endpoint { name, class, tls }),
         listen: vec![([127, 0, 0, 1], 443).into()],
         context: Arc::new(Context {
+            limits: Limits::default(),
+            clients: Clients::default(),
+            noise: Arc::default(),
             timeouts: Timeouts::default(),
             metrics: Arc::new(EndpointMetrics::default()),
             access_log: AccessLog::off(),
         }),
         access: Access::default(),
-        clients: Clients::default(),
         noise: Arc::default(),
         tls: None,
         certificates: Certificates::default(),

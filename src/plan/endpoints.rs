@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -13,7 +14,7 @@ use crate::clients::{ClientLimits, Clients};
 use crate::config::Problems;
 use crate::config::nearest;
 use crate::config::{EndpointConfig, LimitsConfig, RateConfig, TimeoutsConfig};
-use crate::handler::{Context, Handler, Started, Timeouts};
+use crate::handler::{Context, Handler, Limits, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::sampler::Sampler;
 use crate::sketch::Rate;
@@ -116,6 +117,9 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && same_family && overlap
 }
 
+/// How large a request's head may be allowed to be: places in it are counted with 16 bits.
+const HEAD_SIZES: RangeInclusive<u64> = 1024..=60 * 1024;
+
 /// One endpoint in the making.
 struct One<'a, 'p> {
     inputs: &'a Inputs<'a>,
@@ -143,16 +147,24 @@ impl One<'_, '_> {
         let class = Class::from(self.config.class);
         let access = self.access();
         let timeouts = self.timeouts(&self.config.timeouts);
+        let limits = self.limits(&self.config.limits);
         let client_limits = self.client_limits(&self.config.limits);
         if self.config.max_connections == 0 {
             self.problem(&["max_connections"], "nobody could connect".into(), Some("give 1 or more".into()));
         }
         let handler = self.handler(handlers);
         let endpoint = Arc::new(Endpoint { name: name?, class, tls: self.config.tls.is_some() });
-        let clients = Clients::new(client_limits, self.running.map(|running| &running.clients));
+        let clients = Clients::new(client_limits, self.running.map(|running| &running.context.clients));
         let metrics = self.running.map(|running| Arc::clone(&running.context.metrics)).unwrap_or_default();
-        let context =
-            Arc::new(Context { timeouts, metrics: Arc::clone(&metrics), access_log: self.inputs.access_log.clone() });
+        let noise = Arc::new(Sampler::default());
+        let context = Arc::new(Context {
+            timeouts,
+            limits: limits?,
+            clients,
+            noise: Arc::clone(&noise),
+            metrics: Arc::clone(&metrics),
+            access_log: self.inputs.access_log.clone(),
+        });
         let (handler, kind) = handler?;
         let alike = self.running.filter(|running| running.basis.has_words_of(&basis));
         let (tls, certificates, refused) = match &self.config.tls {
@@ -189,8 +201,7 @@ impl One<'_, '_> {
             listen,
             context,
             access,
-            clients,
-            noise: Arc::new(Sampler::default()),
+            noise,
             max_connections: self.config.max_connections,
             required: self.config.required,
             handler: (self.config.handler.clone(), kind),
@@ -255,6 +266,23 @@ impl One<'_, '_> {
         networks
     }
 
+    fn limits(&mut self, config: &LimitsConfig) -> Option<Limits> {
+        let mut read = |key: &str, text: &str, range: RangeInclusive<u64>, remedy: &str| {
+            let path = ["endpoints", self.name, "limits", key];
+            let size = self.problems.take(&path, units::size(text))?;
+            if !range.contains(&size) {
+                self.problems.push(&path, format!("{text:?} is out of range"), Some(remedy.into()));
+            }
+            Some(size)
+        };
+        let head = read("head_size", &config.head_size, HEAD_SIZES, "write \"1KiB\" to \"60KiB\"")?;
+        let line = 64..=head;
+        let line = read("request_line_size", &config.request_line_size, line, "write \"64B\" to head_size")?;
+        let body = config.body_size.as_deref().map(|text| read("body_size", text, 0..=u64::MAX, ""));
+        let body = body.map_or(Some(None), |size| size.map(Some))?;
+        Some(Limits { head: head as usize, request_line: line as usize, body })
+    }
+
     fn client_limits(&mut self, config: &LimitsConfig) -> ClientLimits {
         if config.client_connections == Some(0) {
             let remedy = Some("give 1 or more, or leave it out for no limit".into());
@@ -267,6 +295,7 @@ impl One<'_, '_> {
         ClientLimits {
             connections: config.client_connections,
             connection_rate: self.rate("client_connection_rate", config.client_connection_rate.as_ref()),
+            request_rate: self.rate("client_request_rate", config.client_request_rate.as_ref()),
             handshake_rate: self.rate("client_handshake_rate", config.client_handshake_rate.as_ref()),
         }
     }

@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::client::{ask, connect, connect_from, get, read_to_end};
-use crate::support::{Folder, Gateway, PATIENCE, cert, with_front};
+use crate::support::h2::{Client, DATA, HEADERS};
+use crate::support::upstream::Upstream;
+use crate::support::{Folder, Gateway, PATIENCE, cert, http_proxy, with_front};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -214,4 +216,69 @@ fn cpu_time(pid: u32) -> Duration {
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 10) // 100 ticks a second wherever Linux is built as usual
+}
+
+#[test]
+fn a_client_that_asks_too_often_is_told_when_to_come_back_and_keeps_its_connection() {
+    let limit = "limits = { client_request_rate = { rate = \"1/h\", burst = 3 } }";
+    let mut gateway = Gateway::start(&with_front(ANSWERING, limit));
+    let front = gateway.address("front");
+    let mut client = connect(front);
+    let statuses: Vec<u16> = (0..5).map(|_| ask(&mut client, GET).status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    let refused = ask(&mut connect(front), GET);
+    let wait: u32 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((3000..=3601).contains(&wait), "{wait}");
+
+    let mut http2 = Client::connect(front);
+    http2.get(1, "/");
+    assert_eq!(http2.next_of(&[HEADERS]).status(), 429);
+    held_from([127, 0, 0, 3], front);
+    gateway.wait_for_metric(&refusals("client_request_rate"), 4.0);
+    assert!(gateway.wait_for_log("request refused").contains("reason=client_request_rate"));
+    assert!(gateway.count_in_log("request refused") < 4, "a sample");
+}
+
+fn refusals(reason: &str) -> String {
+    format!("portcullis_http_requests_refused_total{{endpoint=\"front\",reason=\"{reason}\"}}")
+}
+
+#[test]
+fn heads_targets_and_bodies_have_the_sizes_that_the_endpoint_says() {
+    let sizes = "limits = { head_size = \"40KiB\", request_line_size = \"100B\", body_size = \"10B\" }";
+    let gateway = Gateway::start(&with_front(ANSWERING, sizes));
+    let front = gateway.address("front");
+    let status = |request: String| ask(&mut connect(front), request).status;
+    let field = |length: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(length));
+    assert_eq!([status(field(39_000)), status(field(41_000))], [200, 431]);
+    let target = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length));
+    assert_eq!([status(target(80)), status(target(100))], [200, 414]);
+    let length =
+        |length: usize| format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
+    assert_eq!([status(length(10)), status(length(11))], [200, 413]);
+
+    let mut http2 = Client::connect(front);
+    let path = format!("/{}", "x".repeat(110));
+    http2.get(1, &path);
+    assert_eq!(http2.next_of(&[HEADERS]).status(), 414);
+    gateway.wait_for_metric(&refusals("head_too_large"), 1.0);
+    gateway.wait_for_metric(&refusals("target_too_long"), 2.0);
+    gateway.wait_for_metric(&refusals("body_too_large"), 1.0);
+}
+
+#[test]
+fn a_body_without_a_length_is_cut_off_where_it_becomes_too_large() {
+    let upstream = Upstream::start(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    let gateway = Gateway::start(&with_front(&http_proxy(&[upstream.address], ""), "limits = { body_size = \"10B\" }"));
+    let front = gateway.address("front");
+    let mut client = connect(front);
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = ask(&mut client, format!("{head}6\r\n123456\r\n6\r\n123456\r\n"));
+    assert_eq!((answer.status, answer.field("connection")), (413, Some("close")));
+
+    let mut http2 = Client::connect(front);
+    http2.request(1, 0, &[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")]);
+    http2.send(DATA, 0, 1, b"12345678901");
+    assert_eq!(http2.next_of(&[HEADERS]).status(), 413);
+    gateway.wait_for_metric(&refusals("body_too_large"), 2.0);
 }

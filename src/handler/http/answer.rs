@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::body::Incoming;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::http::uri::Authority;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::body::RequestBody;
 use super::exchange::Exchange;
@@ -19,7 +19,6 @@ use super::gate::Gate;
 use super::http2::{check, kept_halves};
 use super::tracked::{Answer, Tracked};
 use super::{HttpService, Reply};
-use crate::identity::ConnectionInfo;
 
 /// One connection's service.
 #[derive(Debug)]
@@ -41,25 +40,43 @@ impl<S: HttpService> Link<S> {
         let is_head = request.method() == Method::HEAD;
         let mut exchange = Exchange::begin(&self.gate, &request);
         exchange.share(halves.clone());
-        let checked = check(&mut request, self.gate.info.scheme()).and_then(|()| admitted(&request, &self.gate.info));
+        let checked = check(&mut request, self.gate.info.scheme()).and_then(|()| admitted(&request, &self.gate));
         if let Err(fault) = checked {
             self.gate.count_refusal(&fault);
             halves.refused.store(true, Relaxed);
-            return Ok(refusal(exchange, &fault, &request, is_head));
+            return Ok(refusal(exchange, &fault, request.version(), is_head));
         }
-        let request = request.map(|body| RequestBody::http2(body, halves, &self.gate));
+        let version = request.version();
+        let request = request.map(|body| RequestBody::http2(body, halves.clone(), &self.gate));
         let Reply { response, upstream, error } = self.service.call(request, &self.gate.info).await;
+        if halves.is_too_large.load(Relaxed) {
+            return Ok(refusal(exchange, &Fault::BODY_TOO_LARGE, version, is_head));
+        }
         exchange.answered(response.status(), upstream, error);
         let has_none = is_head || has_no_body(response.status());
         Ok(response.map(|body| Tracked::new(Answer::Service { body }, exchange, has_none)))
     }
 }
 
-/// Whether the request's host needs no other client authentication than the connection had.
-pub(super) fn admitted<B>(request: &Request<B>, info: &ConnectionInfo) -> Result<(), Fault> {
+/// Whether the client may make another request, and the request's host needs no other client authentication than the
+/// connection had.
+pub(super) fn admitted<B>(request: &Request<B>, gate: &Gate) -> Result<(), Fault> {
+    gate.context.clients.request(gate.info.client.0.ip()).map_err(Fault::too_often)?;
+    if gate.context.limits.body.is_some_and(|most| declared(request.headers()).is_some_and(|length| length > most)) {
+        return Err(Fault::BODY_TOO_LARGE);
+    }
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > gate.context.limits.request_line {
+        return Err(Fault::TARGET_TOO_LONG); // HTTP/2 alone comes this far with one
+    }
     let host = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(Authority::as_str).or_else(host);
-    if info.admits(authority) { Ok(()) } else { Err(Fault::MISDIRECTED) }
+    if gate.info.admits(authority) { Ok(()) } else { Err(Fault::MISDIRECTED) }
+}
+
+/// The length that a request says its body has.
+fn declared(fields: &HeaderMap) -> Option<u64> {
+    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether no body follows such an answer, whatever the service gave (RFC 9110, section 6.4.1).
@@ -67,11 +84,11 @@ pub(super) fn has_no_body(status: StatusCode) -> bool {
     matches!(status.as_u16(), 100..=199 | 204 | 304)
 }
 
-fn refusal<B, T>(mut exchange: Exchange, fault: &Fault, request: &Request<T>, is_head: bool) -> Response<Tracked<B>>
+fn refusal<B>(mut exchange: Exchange, fault: &Fault, version: Version, is_head: bool) -> Response<Tracked<B>>
 where
     B: hyper::body::Body<Data = bytes::Bytes>,
     B::Error: Into<super::BoxError>,
 {
     exchange.answered(fault.status, None, Some(fault.reason.as_str()));
-    fault.response(request.version()).map(|body| Tracked::new(Answer::Engine { body }, exchange, is_head))
+    fault.response(version).map(|body| Tracked::new(Answer::Engine { body }, exchange, is_head))
 }

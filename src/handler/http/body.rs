@@ -82,7 +82,12 @@ impl Watched {
             watch.since = None;
         }
         if let Some(Ok(frame)) = &frame {
-            self.halves.received.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Relaxed);
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            let received = length + self.halves.received.fetch_add(length, Relaxed);
+            if let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_too_large(received)) {
+                self.halves.is_too_large.store(true, Relaxed);
+                return Poll::Ready(Some(Err(watch.broken_by(Fault::BODY_TOO_LARGE))));
+            }
         }
         Poll::Ready(frame.map(|frame| match &self.watch {
             Some(watch) => watch.check(frame?),
@@ -104,6 +109,10 @@ impl Watch {
             return Err(self.broken_by(trailers::LATE));
         }
         Ok(frame)
+    }
+
+    fn is_too_large(&self, received: u64) -> bool {
+        self.gate.context.limits.body.is_some_and(|most| received > most)
     }
 
     fn broken_by(&self, fault: Fault) -> BoxError {

@@ -3,9 +3,11 @@
 //! Owns [`Fault`] and the response made from it. The scanner and the HTTP/2 checks find faults; `exchange` counts and
 //! logs them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode, Version};
 
 use crate::metrics::RequestRefusal;
@@ -20,11 +22,13 @@ pub(super) struct Fault {
     /// A phrase for the client and the log: printable ASCII without quotes or backslashes, so that it is safe as it
     /// stands within a structured field's string (RFC 9651, section 3.3.3).
     pub(super) detail: &'static str,
+    /// After how many seconds the client may try again, if it may.
+    pub(super) retry_after: Option<u32>,
 }
 
 impl Fault {
     pub(super) const fn new(status: StatusCode, reason: RequestRefusal, detail: &'static str) -> Self {
-        Self { status, reason, detail }
+        Self { status, reason, detail, retry_after: None }
     }
 
     /// The grammar is broken.
@@ -64,6 +68,26 @@ impl Fault {
         "the host needs a connection of its own, by its name",
     );
 
+    /// The request line is longer than allowed.
+    pub(super) const TARGET_TOO_LONG: Self =
+        Self::new(StatusCode::URI_TOO_LONG, RequestRefusal::TargetTooLong, "the request line is too long");
+
+    /// The body is larger than allowed.
+    pub(super) const BODY_TOO_LARGE: Self =
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, RequestRefusal::BodyTooLarge, "the request body is too large");
+
+    /// The client makes more requests than it may (RFC 6585, section 4).
+    pub(super) fn too_often(wait: Duration) -> Self {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let fault = Self::new(StatusCode::TOO_MANY_REQUESTS, RequestRefusal::ClientRequestRate, "too many requests");
+        Self { retry_after: Some(seconds), ..fault }
+    }
+
+    /// Whether an HTTP/1.1 connection ends with it: what follows cannot be trusted, or is not worth reading.
+    pub(super) fn ends_connection(&self) -> bool {
+        self.reason != RequestRefusal::ClientRequestRate
+    }
+
     /// The head took longer than the `header` deadline.
     pub(super) const HEAD_LATE: Self =
         Self::new(StatusCode::REQUEST_TIMEOUT, RequestRefusal::HeadTimeout, "the request head did not arrive in time");
@@ -90,7 +114,8 @@ impl Fault {
         if let Ok(status) = HeaderValue::try_from(status) {
             headers.insert(PROXY_STATUS, status); // RFC 9209, section 2.3.20
         }
-        if version < Version::HTTP_2 {
+        headers.extend(self.retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
+        if version < Version::HTTP_2 && self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -6,8 +6,6 @@ use memchr::memchr;
 
 use super::fault::Fault;
 
-/// The most bytes that a request's head, or its trailer section, may have.
-pub(super) const MAX_SECTION: usize = 16 * 1024;
 /// The most fields that either may have.
 pub(super) const MAX_FIELDS: u8 = 100;
 
@@ -15,8 +13,10 @@ pub(super) const MAX_FIELDS: u8 = 100;
 ///
 /// The section's first byte stays the first byte of the slice from call to call, so each byte is looked at once however
 /// small the pieces are in which it comes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Lines {
+    /// The most bytes that the section may have.
+    most: usize,
     /// Where the next line begins.
     at: usize,
     /// Up to where that line's end was searched for in vain.
@@ -24,14 +24,19 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Before the first line of a section that may have `most` bytes.
+    pub(super) fn within(most: usize) -> Self {
+        Self { most, at: 0, searched: 0 }
+    }
+
     /// The next whole line, without its CRLF, and where it begins; `None` if its end has not come yet.
     pub(super) fn next<'b>(&mut self, section: &'b [u8]) -> Result<Option<(usize, &'b [u8])>, Fault> {
         let Some(found) = memchr(b'\n', &section[self.searched..]) else {
             self.searched = section.len();
-            return if section.len() >= MAX_SECTION { Err(TOO_LARGE) } else { Ok(None) };
+            return if section.len() >= self.most { Err(TOO_LARGE) } else { Ok(None) };
         };
         let end = self.searched + found;
-        if end >= MAX_SECTION {
+        if end >= self.most {
             return Err(TOO_LARGE);
         }
         let start = self.at;
@@ -49,7 +54,7 @@ impl Lines {
     }
 }
 
-const TOO_LARGE: Fault = Fault::too_large("the header section is larger than 16 KiB");
+const TOO_LARGE: Fault = Fault::too_large("the header section is too large");
 
 /// A field line in its parts.
 #[derive(Clone, Copy, Debug)]

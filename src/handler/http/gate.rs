@@ -8,10 +8,16 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::info;
 
 use super::fault::Fault;
 use crate::handler::Context;
 use crate::identity::ConnectionInfo;
+use crate::metrics::{HandshakeFailure, Http2Closing, Rejection, RequestRefusal};
+
+/// The sampler's reasons: those of connections and handshakes stand before.
+const REFUSALS: usize = Rejection::ALL.len() + HandshakeFailure::ALL.len();
+const CLOSINGS: usize = REFUSALS + RequestRefusal::ALL.len();
 
 /// One connection, as its pieces share it.
 ///
@@ -54,8 +60,25 @@ impl Gate {
         self.is_idle().then(|| self.opened + Duration::from_millis(self.last_end.load(Relaxed)))
     }
 
-    /// Counts a request that is refused.
+    /// Counts a request that is refused, and logs a sample.
     pub(super) fn count_refusal(&self, fault: &Fault) {
         self.context.metrics.here().requests_refused[fault.reason as usize].add(1);
+        if let Some(left_out) = self.sampled(REFUSALS + fault.reason as usize) {
+            let (endpoint, client) = (&self.info.endpoint.name, &self.info.client.0);
+            info!(%endpoint, %client, reason = %fault.reason, left_out, "request refused: {}", fault.detail);
+        }
+    }
+
+    /// Counts an HTTP/2 connection that is ended for what its client sent, and logs a sample.
+    pub(super) fn count_closing(&self, why: Http2Closing) {
+        self.context.metrics.here().http2_closed[why as usize].add(1);
+        if let Some(left_out) = self.sampled(CLOSINGS + why as usize) {
+            let (endpoint, client) = (&self.info.endpoint.name, &self.info.client.0);
+            info!(%endpoint, %client, reason = %why, left_out, "HTTP/2 connection ended for what its client sent");
+        }
+    }
+
+    fn sampled(&self, reason: usize) -> Option<u64> {
+        self.context.noise.admit(reason, std::time::Instant::now())
     }
 }

@@ -9,15 +9,14 @@ use memchr::{memchr, memrchr};
 use super::authority;
 use super::fault::Fault;
 use super::field::{Field, Lines, MAX_FIELDS, is_token, split};
+use crate::handler::Limits;
 use crate::metrics::RequestRefusal;
 
-/// The longest request line, in bytes. RFC 9112 (section 3) asks for 8000 at least.
-const MAX_REQUEST_LINE: usize = 8 * 1024;
-
 /// A head in the course of being read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Head {
     lines: Lines,
+    limits: Limits,
     /// Where each field stands, in order.
     fields: Vec<FieldSpan>,
     said: Said,
@@ -103,10 +102,17 @@ pub(super) enum BodyKind {
     Chunked,
 }
 
+impl Default for Head {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self { lines: Lines::within(limits.head), limits, fields: Vec::new(), said: Said::default() }
+    }
+}
+
 impl Head {
-    /// Begins again.
-    pub(super) fn clear(&mut self) {
-        self.lines = Lines::default();
+    /// Begins again, within these limits.
+    pub(super) fn clear(&mut self, limits: Limits) {
+        (self.lines, self.limits) = (Lines::within(limits.head), limits);
         self.fields.clear();
         self.said = Said::default();
     }
@@ -124,9 +130,16 @@ impl Head {
         loop {
             let first = self.lines.taken() == 0;
             let Some((start, line)) = self.lines.next(section)? else {
-                return if first && section.len() > MAX_REQUEST_LINE { Err(TOO_LONG) } else { Ok(None) };
+                return if first && section.len() > self.limits.request_line {
+                    Err(Fault::TARGET_TOO_LONG)
+                } else {
+                    Ok(None)
+                };
             };
             if first {
+                if line.len() > self.limits.request_line {
+                    return Err(Fault::TARGET_TOO_LONG);
+                }
                 self.said.request_line(line)?;
             } else if line.is_empty() {
                 return self.said.accept(section, self.lines.taken()).map(Some);
@@ -163,9 +176,6 @@ impl Head {
 
 impl Said {
     fn request_line(&mut self, line: &[u8]) -> Result<(), Fault> {
-        if line.len() > MAX_REQUEST_LINE {
-            return Err(TOO_LONG);
-        }
         let (Some(first), Some(last)) = (memchr(b' ', line), memrchr(b' ', line)) else { return Err(REQUEST_LINE) };
         if first == last {
             return Err(REQUEST_LINE);
@@ -266,8 +276,6 @@ pub(super) fn has_token(value: &[u8], token: &[u8]) -> bool {
 const REQUEST_LINE: Fault =
     Fault::malformed("the request line is not method, target and version, each after one space");
 const METHOD: Fault = Fault::malformed("the method is not a token");
-const TOO_LONG: Fault =
-    Fault::new(StatusCode::URI_TOO_LONG, RequestRefusal::TargetTooLong, "the request line is longer than 8 KiB");
 
 /// Whether the version is 1.1, or 1.0.
 ///

@@ -103,6 +103,8 @@ struct Http1<'a> {
     is_cut: bool,
     /// The client waits for 100 before it sends its body.
     expects: bool,
+    /// How much of the request's body may still come.
+    room: u64,
     /// An empty map, for its memory: each answer leaves its own to the next request.
     spare: HeaderMap,
 }
@@ -112,7 +114,8 @@ impl<'a> Http1<'a> {
         Self {
             gate,
             wire: Wire::new(stream, gate.context.timeouts.body),
-            scanner: Scanner::default(),
+            scanner: Scanner::within(gate.context.limits),
+            room: u64::MAX,
             clock: Deadline::default(),
             since: None,
             fault: None,

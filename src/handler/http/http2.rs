@@ -27,7 +27,7 @@ use super::answer::Link;
 use super::conduct::Conduct;
 use super::deadline::Deadline;
 use super::fault::Fault;
-use super::field::{MAX_FIELDS, MAX_SECTION};
+use super::field::MAX_FIELDS;
 use super::paced::{LeftBehind, Paced};
 use super::serve::broken;
 use super::tracked::{Halves, Tracked};
@@ -83,7 +83,7 @@ async fn drive<S: HttpService>(
     let streams = Streams { stall: timeouts.body, conduct: conduct.clone() };
     // Boxed at once: hyper and tokio move a stream's future a dozen times before it is first polled.
     let service = service_fn(move |request| Box::pin(in_its_place(link.clone(), conduct.clone(), request)));
-    let mut connection = pin!(builder(streams).serve_connection(io, service));
+    let mut connection = pin!(builder(streams, gate.context.limits.head).serve_connection(io, service));
     let mut draining = false;
     let mut clock = Deadline::default();
     let mut leaving: Option<Instant> = None;
@@ -111,7 +111,7 @@ async fn drive<S: HttpService>(
     .await
     .map_err(|error| {
         if let Some(why) = closing(&error) {
-            gate.context.metrics.here().http2_closed[why as usize].add(1);
+            gate.count_closing(why);
         }
         broken(&error)
     })
@@ -140,14 +140,14 @@ fn closing(error: &hyper::Error) -> Option<Http2Closing> {
     }
 }
 
-fn builder(streams: Streams) -> Builder<Streams> {
+fn builder(streams: Streams, head: usize) -> Builder<Streams> {
     let mut builder = Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_SECTION as u32)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESET_BEFORE_ACCEPT)
         .max_local_error_reset_streams(RESET_FOR_FAULTS)

@@ -119,7 +119,7 @@ impl Paced {
     /// Ends the connection: counts it, and tells the client as far as that can be done at once.
     fn end(&mut self, cx: &mut Context<'_>, (why, what): Ending) -> io::Error {
         self.ended = true;
-        self.gate.context.metrics.here().http2_closed[why as usize].add(1);
+        self.gate.count_closing(why);
         if let (Some(stream), true) = (&mut self.stream, self.sent.is_between_frames()) {
             let mut goodbye = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             goodbye[9..13].copy_from_slice(&self.frames.last_stream().to_be_bytes());

@@ -7,10 +7,12 @@ use super::chunked::{Chunks, Found};
 use super::fault::Fault;
 use super::head::{Accepted, BodyKind, Head};
 use super::trailers::Trailers;
+use crate::handler::Limits;
 
 /// Where in the sequence of requests the reading stands.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
+    limits: Limits,
     state: State,
     /// The head that is being read, or was read last. Kept, so that its list of fields is allocated once.
     head: Head,
@@ -79,6 +81,11 @@ pub(super) enum Phase {
 }
 
 impl Scanner {
+    /// Before the first request, each within these limits.
+    pub(super) fn within(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     pub(super) fn phase(&self) -> Phase {
         match self.state {
             State::Between { .. } => Phase::Between,
@@ -106,7 +113,7 @@ impl Scanner {
                 [b'\r', ..] if !*skipped => return Err(Fault::malformed("CR stands without LF")),
                 _ => {}
             }
-            self.head.clear();
+            self.head.clear(self.limits);
             self.state = State::Head;
         }
         let Some(accepted) = self.head.advance(bytes)? else { return Ok(None) };
@@ -137,7 +144,7 @@ impl Scanner {
                 Found::Framing(n) => Piece::Framing(n),
                 Found::Data(n) => Piece::Data(n),
                 Found::End(n) => {
-                    self.state = State::Trailers(Trailers::default());
+                    self.state = State::Trailers(Trailers::within(self.limits.head));
                     Piece::Framing(n)
                 }
             }),

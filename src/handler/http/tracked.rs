@@ -25,6 +25,8 @@ pub(super) struct Halves {
     pub(super) placed: AtomicBool,
     pub(super) given_up: AtomicBool,
     pub(super) refused: AtomicBool,
+    /// Its body was larger than allowed.
+    pub(super) is_too_large: AtomicBool,
 }
 
 impl Halves {

@@ -35,13 +35,18 @@ const FORBIDDEN: [&[u8]; 24] = [
 ];
 
 /// A trailer section in the course of being read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Trailers {
     lines: Lines,
     fields: u8,
 }
 
 impl Trailers {
+    /// Before the first field of a section that may have `most` bytes.
+    pub(super) fn within(most: usize) -> Self {
+        Self { lines: Lines::within(most), fields: 0 }
+    }
+
     /// Reads on. `section` is everything after the last chunk, as far as it has come; its length once it is whole.
     pub(super) fn advance(&mut self, section: &[u8]) -> Result<Option<usize>, Fault> {
         while let Some((_, line)) = self.lines.next(section)? {

@@ -35,7 +35,7 @@ pub(in crate::handler::http) fn request(
 
 /// Makes a map of a whole trailer section; `None` where it has no field.
 pub(super) fn trailers(section: &Bytes) -> Result<Option<HeaderMap>, Fault> {
-    let mut lines = Lines::default();
+    let mut lines = Lines::within(section.len() + 1); // `scan` has seen that it is not too large
     let mut fields = HeaderMap::new();
     while let Some((_, line)) = lines.next(section)?.filter(|(_, line)| !line.is_empty()) {
         let field = split(line)?;

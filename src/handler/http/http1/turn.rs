@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body, Frame};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::super::answer::admitted;
@@ -81,17 +81,20 @@ impl Http1<'_> {
             BodyKind::Chunked => handing(None),
         };
         let mut turn = Turn { exchange, feed, terms };
-        if let Err(fault) = admitted(&request, &self.gate.info) {
-            self.fail(&mut turn, Waker::noop(), fault);
-            turn.exchange.answered(fault.status, None, Some(fault.reason.as_str()));
-            self.answer(fault.response(request.version()), &mut turn, drain).await?;
-            return Ok(Then::End);
+        if let Err(fault) = admitted(&request, self.gate) {
+            drop(body);
+            return self.turn_away(&fault, &request, turn, drain).await;
         }
+        self.room = self.gate.context.limits.body.unwrap_or(u64::MAX);
         self.hand_over(&mut turn, Waker::noop()); // what came along with the head; nobody waits for it yet
         self.expects = accepted.expects_continue;
         let switch = accepted.upgrade.then(|| offer(request.extensions_mut(), self.gate.context.timeouts));
         let response = self.ask(service, request.map(|()| body), &mut turn).await?;
         self.expects = false;
+        if let Some(fault) = self.fault.filter(|fault| *fault == Fault::BODY_TOO_LARGE) {
+            turn.exchange.answered(fault.status, None, Some(fault.reason.as_str()));
+            return self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await.map(|()| Then::End);
+        }
         match switch {
             _ if !response.status().is_informational() => self.answer(response, &mut turn, drain).await?,
             Some(switch) if self.may_switch(&response) => {
@@ -104,6 +107,26 @@ impl Http1<'_> {
             }
         }
         let goes_on = turn.terms.keep && self.fault.is_none() && !self.is_cut && self.pass_over_body();
+        Ok(if goes_on { Then::Next } else { Then::End })
+    }
+
+    /// Answers a request that is read well and yet not served.
+    async fn turn_away(
+        &mut self,
+        fault: &Fault,
+        request: &Request<()>,
+        mut turn: Turn,
+        drain: &mut Watch,
+    ) -> Result<Then, ServeError> {
+        if fault.ends_connection() {
+            self.fail(&mut turn, Waker::noop(), *fault);
+        } else {
+            self.gate.count_refusal(fault);
+            turn.exchange.failed(fault);
+        }
+        turn.exchange.answered(fault.status, None, Some(fault.reason.as_str()));
+        self.answer(fault.response(request.version()), &mut turn, drain).await?;
+        let goes_on = turn.terms.keep && self.fault.is_none() && self.pass_over_body();
         Ok(if goes_on { Then::Next } else { Then::End })
     }
 
@@ -182,7 +205,9 @@ impl Http1<'_> {
                     self.wire.input.advance(n);
                     continue;
                 }
+                Ok(Piece::Data(n)) if n as u64 > self.room => self.fail(turn, task, Fault::BODY_TOO_LARGE),
                 Ok(Piece::Data(n)) => {
+                    self.room -= n as u64;
                     let data = self.wire.input.split_to(n).freeze();
                     feed.put(task, Frame::data(data), self.scanner.phase() != Phase::Body);
                 }

@@ -17,9 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::access_log::AccessLog;
+use crate::clients::Clients;
 use crate::drain::Drain;
 use crate::handler::http::{BoxError, HttpInstance, HttpService, Reply, RequestBody, never, upgrade};
-use crate::handler::{Connection, Context, Instance, ServeError, Timeouts};
+use crate::handler::{Connection, Context, Instance, Limits, ServeError, Timeouts};
 use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
 use crate::metrics::{EndpointMetrics, RequestRefusal};
 use crate::stream::{Socket, Stream};
@@ -143,7 +144,14 @@ impl Client {
             local: Local(accepted.local_addr().unwrap()),
             tls: None,
         };
-        let context = Context { timeouts, metrics: metrics.clone(), access_log: AccessLog::off() };
+        let context = Context {
+            limits: Limits::default(),
+            clients: Clients::default(),
+            noise: Arc::default(),
+            timeouts,
+            metrics: metrics.clone(),
+            access_log: AccessLog::off(),
+        };
         let drain = Drain::new();
         let connection = Connection {
             stream: Stream::plain(Socket::new(accepted, metrics.clone())),

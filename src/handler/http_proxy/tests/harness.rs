@@ -11,10 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::super::{Front, HttpProxy, HttpProxyService};
 use crate::access_log::AccessLog;
+use crate::clients::Clients;
 use crate::config::{HttpProxyConfig, RouteConfig};
 use crate::drain::Drain;
 use crate::handler::http::HttpInstance;
-use crate::handler::{Connection, Context, Instance, Timeouts};
+use crate::handler::{Connection, Context, Instance, Limits, Timeouts};
 use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
 use crate::metrics::{EndpointMetrics, ServerMetrics, UpstreamFailure};
 use crate::stream::{Socket, Stream};
@@ -180,7 +181,14 @@ fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyServi
 async fn serve(stream: TcpStream, info: Arc<ConnectionInfo>, service: Arc<HttpInstance<HttpProxyService>>) {
     let metrics = Arc::new(EndpointMetrics::default());
     let stream = Stream::plain(Socket::new(stream, Arc::clone(&metrics)));
-    let context = Context { timeouts: Timeouts::default(), metrics, access_log: AccessLog::off() };
+    let context = Context {
+        limits: Limits::default(),
+        clients: Clients::default(),
+        noise: Arc::default(),
+        timeouts: Timeouts::default(),
+        metrics,
+        access_log: AccessLog::off(),
+    };
     let connection = Connection { stream, info, context: Arc::new(context), drain: Drain::new() };
     // How a connection ends is for the client to judge.
     let _ = service.serve(connection).await;
