@@ -437,6 +437,8 @@ labels! {
     RetryReason {
         /// The first could not be reached.
         Connect = "connect",
+        /// It says that it did nothing about the request (HTTP/2).
+        Unprocessed = "unprocessed",
         /// It closed the connection before it answered.
         Closed = "closed",
         /// It did not answer within the `attempt` deadline.

@@ -9,6 +9,7 @@ mod chunks;
 mod dial;
 mod exchange;
 mod health;
+mod http2;
 mod lease;
 mod link;
 mod members;
@@ -43,6 +44,7 @@ pub use self::dial::DialError;
 pub use self::exchange::{Answer, Answered, ExchangeError, Failure};
 pub use self::health::EjectionPolicy;
 use self::health::Health;
+use self::http2::Connections;
 use self::lease::Queue;
 pub use self::lease::{Lease, Limit};
 pub use self::members::{Member, Members};
@@ -110,6 +112,8 @@ pub struct Server {
 struct Here {
     /// Connections that wait for a request.
     pool: Pool,
+    /// Connections that speak HTTP/2, with or without streams.
+    http2: Connections,
     /// How many exchanges and sessions this worker has in work there. What began on one worker ends there, but for a
     /// library user who moves a future; less than nothing is nothing.
     load: Cell<i64>,
@@ -276,6 +280,12 @@ impl Upstream {
         self
     }
 
+    /// The scheme of its URLs.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// What a check's request says in `Host`.
     fn host_of(&self, server: &Server) -> String {
         let common = self.tls.as_ref().and_then(UpstreamTls::common_name);
@@ -297,6 +307,7 @@ impl Upstream {
         for server in self.here().members.borrow_mut().load().servers() {
             if let Some(here) = server.workers.get() {
                 here.pool.sweep(self.timeouts.idle);
+                here.http2.sweep(self.timeouts.idle);
             }
         }
     }
@@ -307,6 +318,7 @@ impl Upstream {
         for server in self.members().servers() {
             if let Some(here) = server.workers.get() {
                 here.pool.clear();
+                here.http2.clear();
             }
         }
     }

@@ -36,7 +36,7 @@ use crate::config::HttpProxyConfig;
 use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody};
 use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unused};
 use crate::identity::{ConnectionInfo, Endpoint};
-use crate::upstream::{Answer, Answered, LookUp, Outgoing, Sending, Upstream};
+use crate::upstream::{Answer, Answered, LookUp, Outgoing, OwnFields, Protocol, Sending, Upstream};
 
 /// The `http-proxy` handler, before it is told its endpoint.
 #[derive(Debug)]
@@ -177,7 +177,9 @@ impl HttpProxyService {
         }
         let has_body = !body.is_end_stream();
         let key = upstream.policy.key.as_ref().and_then(|source| request::key(source, &head, info));
-        let protocol = upgrade::asked(&head, has_body);
+        let is_http2 = upstream.policy.protocol == Protocol::Http2;
+        // HTTP/2 has no upgrades (RFC 9113, section 8.6): there the request is an ordinary one.
+        let protocol = upgrade::asked(&head, has_body).filter(|_| !is_http2);
         let switch = protocol.and_then(|p| upgrade::Pending::take(&mut head, p));
         let asks = Asks {
             switch: switch.as_ref().map(|pending| pending.protocol().clone()),
@@ -192,7 +194,9 @@ impl HttpProxyService {
             changes.make(&mut head.headers);
         }
         let request = Request::from_parts(head, outgoing(body));
-        let request = Sending::new(request, |fields| self.signature.sign(fields, received, &target, info));
+        let sign = |fields: &mut OwnFields| self.signature.sign(fields, received, &target, info);
+        let request =
+            if is_http2 { Sending::over_http2(request, upstream.scheme(), sign) } else { Sending::new(request, sign) };
         let changes = route.and_then(|route| route.response.clone());
         Ok(Ready { upstream: Arc::clone(upstream), request, key, switch, changes })
     }

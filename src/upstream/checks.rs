@@ -116,8 +116,7 @@ async fn ask(upstream: &Upstream, server: &Server, wire: Wire, path: &Uri) -> Re
         Protocol::Http2 => {
             let (mut sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(wire)).await?;
             connection.spawn(driver);
-            let scheme = if upstream.tls.is_some() { "https" } else { "http" };
-            let target = format!("{scheme}://{}{path}", upstream.host_of(server));
+            let target = format!("{}://{}{path}", upstream.scheme(), upstream.host_of(server));
             let request = request.uri(target).body(body);
             Ok(sender.send_request(request?).await?.status())
         }

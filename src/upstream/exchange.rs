@@ -13,8 +13,8 @@ use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
-use super::Upstream;
 use super::dial::{DialError, Use};
+use super::http2::Came2;
 use super::lease::{Found, Lease};
 use super::link::Link;
 use super::progress::Deadlines;
@@ -22,6 +22,7 @@ use super::response_body::ResponseBody;
 use super::retry::Course;
 use super::sending::{BodyFailed, Sending};
 use super::tunnel::Tunnel;
+use super::{Protocol, Upstream};
 use crate::metrics::UpstreamFailure;
 
 /// A server's answer, and which server it was.
@@ -78,6 +79,8 @@ pub enum Failure {
     TotalTimeout,
     /// A status that the configuration counts as the server's failure.
     Status,
+    /// The server says that it did nothing about the request: it refused the stream, or goes away (HTTP/2).
+    Unprocessed,
     /// Every server has as much in work as it may, and the queue is full, or the wait in it was in vain.
     Busy,
 }
@@ -105,19 +108,18 @@ impl Upstream {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => *failed,
             };
-            let repeatable = failed.request.is_repeatable();
-            match (self.another(&mut course, &failed.lease, &failed.failure, repeatable), failed.response) {
-                (Some(next), _) => {
+            let another = self.another(&mut course, &failed.lease, &failed.failure, failed.may_be_repeated());
+            match (another, failed.left) {
+                (Some(next), left) => {
                     failed.lease.failed(failed.failure);
-                    (lease, request) = (next, failed.request);
+                    (lease, request) = (next, left.into_request());
                     request.rewind();
                 }
                 // A status that is worth another try is still an answer.
-                (None, Some(response)) => {
-                    let answered = accept(failed.lease, response, failed.request);
-                    return answered.map_err(|failed| failed.lease.failed(failed.failure));
+                (None, Left::Response(came)) => {
+                    return came.accept(failed.lease).map_err(|failed| failed.lease.failed(failed.failure));
                 }
-                (None, None) => return Err(failed.lease.failed(failed.failure)),
+                (None, Left::Request(_)) => return Err(failed.lease.failed(failed.failure)),
             }
             now = Instant::now();
         }
@@ -148,7 +150,7 @@ impl Upstream {
     }
 
     /// Until when an attempt may take, from the dial to the head of the response.
-    fn until(&self, course: &Course) -> Option<Instant> {
+    pub(super) fn until(&self, course: &Course) -> Option<Instant> {
         let total = self.timeouts.total.map(|total| course.begun + total);
         course.attempt_until.into_iter().chain(total).min()
     }
@@ -162,10 +164,13 @@ impl Upstream {
         now: Instant,
     ) -> Result<Answered, Box<Failed>> {
         course.attempt_until = self.timeouts.attempt.map(|attempt| now + attempt);
+        if self.policy.protocol == Protocol::Http2 {
+            return Box::pin(self.attempt_http2(lease, request, course)).await;
+        }
         if let Some(link) = lease.here().pool.take(now, self.timeouts.idle) {
             match self.attempt(lease, link, request, course, now).await {
-                Err(failed) if matches!(failed.failure, Failure::Closed) && failed.request.is_repeatable() => {
-                    (lease, request) = (failed.lease, failed.request);
+                Err(failed) if matches!(failed.failure, Failure::Closed) && failed.may_be_repeated() => {
+                    (lease, request) = (failed.lease, failed.left.into_request());
                     request.rewind();
                     course.sent -= 1; // it is as if the server had never had the request
                 }
@@ -190,53 +195,111 @@ impl Upstream {
         course: &mut Course,
         sent: Instant,
     ) -> Result<Answered, Box<Failed>> {
-        let deadlines = Deadlines {
-            begun: sent,
+        let deadlines = self.deadlines(course, &request, sent);
+        course.sent += 1;
+        lease.metrics.here().requests.add(1);
+        match await_head(&mut link, &mut request, &deadlines).await {
+            Ok(head) => {
+                let is_final = !self.policy.retries.statuses.contains(&head.status);
+                let came = Box::new(Came1 { link, head, request, deadlines });
+                if is_final { came.accept(lease) } else { Err(Failed::status(lease, Came::Http1(came))) }
+            }
+            Err(failure) => Err(Failed::new(failure, lease, request)),
+        }
+    }
+
+    /// What an attempt that begins at `begun` measures its waits by.
+    pub(super) fn deadlines(&self, course: &Course, request: &Sending, begun: Instant) -> Deadlines {
+        Deadlines {
+            begun,
             attempt: course.attempt_until,
             total: self.timeouts.total.map(|total| course.begun + total),
             timeouts: self.timeouts,
             progress: request.progress(),
-        };
-        course.sent += 1;
-        lease.metrics.here().requests.add(1);
-        let (failure, response) = match await_head(&mut link, &mut request, &deadlines).await {
-            Ok(head) => {
-                let is_final = !self.policy.retries.statuses.contains(&head.status);
-                let came = Box::new(Came { link, head, deadlines });
-                if is_final {
-                    return accept(lease, came, request);
-                }
-                (Failure::Status, Some(came))
-            }
-            Err(failure) => (failure, None),
-        };
-        Err(Box::new(Failed { failure, lease, request, response }))
+        }
     }
-}
-
-/// A response whose head has come, and where the rest of it comes from.
-struct Came {
-    link: Box<Link>,
-    head: Parts,
-    deadlines: Deadlines,
 }
 
 /// What is left of an attempt that failed.
-struct Failed {
+pub(super) struct Failed {
     failure: Failure,
     lease: Lease,
-    request: Box<Sending>,
-    /// The response, where it is one that is worth another attempt.
-    response: Option<Box<Came>>,
+    left: Left,
+}
+
+enum Left {
+    Request(Box<Sending>),
+    /// A response that is worth another attempt, and its request.
+    Response(Came),
 }
 
 impl Failed {
-    fn new(failure: Failure, lease: Lease, request: Box<Sending>) -> Box<Self> {
-        Box::new(Self { failure, lease, request, response: None })
+    pub(super) fn new(failure: Failure, lease: Lease, request: Box<Sending>) -> Box<Self> {
+        Box::new(Self { failure, lease, left: Left::Request(request) })
+    }
+
+    /// A response came, with a status that counts as a failure.
+    pub(super) fn status(lease: Lease, came: Came) -> Box<Self> {
+        Box::new(Self { failure: Failure::Status, lease, left: Left::Response(came) })
+    }
+
+    fn may_be_repeated(&self) -> bool {
+        let request = match &self.left {
+            Left::Request(request) => request,
+            Left::Response(Came::Http1(came)) => &came.request,
+            Left::Response(Came::Http2(came)) => came.request(),
+        };
+        match self.failure {
+            Failure::Unprocessed => request.is_untouched(),
+            _ => request.is_repeatable(),
+        }
     }
 }
 
+impl Left {
+    fn into_request(self) -> Box<Sending> {
+        match self {
+            Self::Request(request) => request,
+            Self::Response(Came::Http1(came)) => came.request,
+            Self::Response(Came::Http2(came)) => came.into_request(),
+        }
+    }
+}
+
+/// A response whose head has come.
+pub(super) enum Came {
+    Http1(Box<Came1>),
+    Http2(Box<Came2>),
+}
+
+impl Came {
+    fn accept(self, lease: Lease) -> Result<Answered, Box<Failed>> {
+        match self {
+            Self::Http1(came) => came.accept(lease),
+            Self::Http2(came) => came.accept(lease),
+        }
+    }
+}
+
+/// A response whose head has come over HTTP/1.1, and where the rest of it comes from.
+pub(super) struct Came1 {
+    link: Box<Link>,
+    head: Parts,
+    request: Box<Sending>,
+    deadlines: Deadlines,
+}
+
 impl Lease {
+    /// Counts an answer whose head has come; the server's name.
+    pub(super) fn answered(&self, status: StatusCode, deadlines: &Deadlines) -> Arc<str> {
+        let now = Instant::now();
+        self.health.succeeded(now);
+        let counters = self.metrics.here();
+        counters.responses.count(status.as_u16().into());
+        counters.response_seconds.observe(now.duration_since(deadlines.begun));
+        Arc::clone(&self.name)
+    }
+
     /// Counts a failure; what a fresh connection makes good is none.
     pub(super) fn failed(&self, failure: Failure) -> ExchangeError {
         if let Some(reason) = failure.counted_as() {
@@ -261,29 +324,27 @@ async fn await_head(link: &mut Link, request: &mut Sending, deadlines: &Deadline
     .await
 }
 
-/// Gives the connection of a response whose head has come to its body, or to the protocol that it switched to.
-fn accept(lease: Lease, came: Box<Came>, request: Box<Sending>) -> Result<Answered, Box<Failed>> {
-    let Came { link, head, deadlines } = *came;
-    let now = Instant::now();
-    let name = Arc::clone(&lease.name);
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let agreed = request.offered().is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), offered));
-        if !agreed || !request.is_complete() {
-            return Err(Failed::new(Failure::Switch, lease, request));
+impl Came1 {
+    /// Gives the connection to the response's body, or to the protocol that it switched to.
+    fn accept(self: Box<Self>, lease: Lease) -> Result<Answered, Box<Failed>> {
+        let Self { link, head, request, deadlines } = *self;
+        let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switches {
+            let agreed = request.offered().is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), offered));
+            if !agreed || !request.is_complete() {
+                return Err(Failed::new(Failure::Switch, lease, request));
+            }
         }
+        let server = lease.answered(head.status, &deadlines);
+        let answer = if switches {
+            let (wire, ahead, open) = link.into_parts();
+            Answer::Switched(Response::from_parts(head, ()), Tunnel::new(wire, ahead, open, lease))
+        } else {
+            let body = ResponseBody::new(lease, link, request, deadlines, Instant::now());
+            Answer::Response(Response::from_parts(head, body))
+        };
+        Ok(Answered { answer, server })
     }
-    lease.health.succeeded(now);
-    let counters = lease.metrics.here();
-    counters.responses.count(head.status.as_u16().into());
-    counters.response_seconds.observe(now.duration_since(deadlines.begun));
-    let answer = if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let (wire, ahead, open) = link.into_parts();
-        Answer::Switched(Response::from_parts(head, ()), Tunnel::new(wire, ahead, open, lease))
-    } else {
-        let body = ResponseBody::new(lease, link, request, deadlines, now);
-        Answer::Response(Response::from_parts(head, body))
-    };
-    Ok(Answered { answer, server: name })
 }
 
 /// Whether a 101 switches to a protocol that was offered; it has to say which (RFC 9110, section 7.8).
@@ -298,7 +359,7 @@ impl Failure {
     fn counted_as(&self) -> Option<UpstreamFailure> {
         match self {
             Self::Dial(_) | Self::ClientBody | Self::Status | Self::Busy => None,
-            Self::Closed => Some(UpstreamFailure::Closed),
+            Self::Closed | Self::Unprocessed => Some(UpstreamFailure::Closed),
             Self::Incomplete => Some(UpstreamFailure::Truncated),
             Self::ResponseTimeout | Self::AttemptTimeout | Self::TotalTimeout => Some(UpstreamFailure::ResponseTimeout),
             Self::WriteTimeout => Some(UpstreamFailure::BodyTimeout),
@@ -310,7 +371,8 @@ impl Failure {
     pub(super) fn is_the_servers(&self) -> bool {
         match self {
             Self::Dial(error) => !matches!(error, DialError::Exhausted(_)),
-            Self::ClientBody | Self::Busy => false,
+            // A server may refuse streams, or go away, in good order.
+            Self::ClientBody | Self::Busy | Self::Unprocessed => false,
             _ => true,
         }
     }
@@ -332,6 +394,7 @@ impl fmt::Display for ExchangeError {
             Failure::AttemptTimeout => f.write_str("no response within the attempt deadline"),
             Failure::TotalTimeout => f.write_str("no response within the total deadline"),
             Failure::Status => f.write_str("it answered with a status that counts as a failure"),
+            Failure::Unprocessed => f.write_str("it refused the request's stream, or is going away"),
             Failure::Busy => f.write_str("every server has as much in work as it may"),
         }
     }

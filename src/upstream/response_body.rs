@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::http2::Receiving;
 use super::lease::Lease;
 use super::link::Link;
 use super::progress::Deadlines;
@@ -22,8 +23,10 @@ use crate::metrics::UpstreamFailure;
 pub struct ResponseBody {
     /// All of it, where it came along with the head.
     whole: Bytes,
-    /// Where the rest comes from, until the exchange is complete.
+    /// Where the rest comes from over HTTP/1.1, until the exchange is complete.
     source: Option<Box<Source>>,
+    /// Where it comes from over HTTP/2.
+    stream: Option<Box<Receiving>>,
 }
 
 struct Source {
@@ -47,10 +50,30 @@ impl ResponseBody {
     ) -> Self {
         if let Some(whole) = link.take_whole_body() {
             keep(&lease, link, &request, now);
-            return Self { whole, source: None };
+            return Self { whole, source: None, stream: None };
         }
         let source = Some(Box::new(Source { lease, link, request, deadlines, waiting: None }));
-        Self { whole: Bytes::new(), source }
+        Self { whole: Bytes::new(), source, stream: None }
+    }
+
+    /// A body that came whole, with nothing in it.
+    pub(super) fn empty() -> Self {
+        Self { whole: Bytes::new(), source: None, stream: None }
+    }
+
+    pub(super) fn over_http2(stream: Box<Receiving>) -> Self {
+        Self { stream: Some(stream), ..Self::empty() }
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        let polled = ready!(stream.poll_frame(cx));
+        // The end, and nobody asks again; or an error, which resets the stream.
+        let goes_on = polled.as_ref().is_some_and(|frame| frame.as_ref().is_ok_and(Frame::is_data));
+        if !goes_on || stream.is_end_stream() {
+            self.stream = None;
+        }
+        Poll::Ready(polled)
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -124,6 +147,9 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if this.stream.is_some() {
+            return this.poll_stream(cx);
+        }
         if this.whole.is_empty() {
             return this.poll_source(cx);
         }
@@ -131,10 +157,13 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.whole.is_empty() && self.source.is_none()
+        self.whole.is_empty() && self.source.is_none() && self.stream.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some(stream) = &self.stream {
+            return stream.left().map_or_else(SizeHint::default, SizeHint::with_exact);
+        }
         let left = self.source.as_ref().map_or(Some(self.whole.len() as u64), |source| source.link.left());
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
@@ -142,7 +171,7 @@ impl Body for ResponseBody {
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.source.is_some() { "streaming" } else { "read" };
+        let state = if self.source.is_some() || self.stream.is_some() { "streaming" } else { "read" };
         f.debug_struct("ResponseBody").field("state", &state).finish()
     }
 }

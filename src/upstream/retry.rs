@@ -125,6 +125,7 @@ impl Upstream {
 fn reason(failure: &Failure, repeatable: bool) -> Option<RetryReason> {
     match failure {
         Failure::Dial(_) => Some(RetryReason::Connect),
+        Failure::Unprocessed if repeatable => Some(RetryReason::Unprocessed),
         Failure::Closed if repeatable => Some(RetryReason::Closed),
         Failure::AttemptTimeout if repeatable => Some(RetryReason::Timeout),
         Failure::Status if repeatable => Some(RetryReason::Status),

@@ -13,11 +13,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame};
 use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName,
-    HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
+    HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request};
+use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::{HeaderMap, Method, Request, Uri, Version};
 use tokio::io::AsyncWrite;
 
 use super::progress::Progress;
@@ -37,6 +38,8 @@ pub struct Sending {
     framing: Framing,
     /// A byte was written.
     begun: bool,
+    /// A part of the body was taken.
+    touched: bool,
     /// The server takes no more.
     cut: bool,
     /// May be sent again without knowing what became of it.
@@ -45,6 +48,8 @@ pub struct Sending {
     is_head: bool,
     /// The protocols that the server may switch to.
     offered: Option<HeaderValue>,
+    /// The head for HTTP/2, where that is what the server speaks; the buffer is empty then.
+    head: Option<Box<Request<()>>>,
 }
 
 /// How the server knows where the body ends, and what is left of it.
@@ -80,10 +85,68 @@ impl Sending {
             body,
             framing,
             begun: false,
+            touched: false,
             cut: false,
             is_head: head.method == Method::HEAD,
             offered,
+            head: None,
         })
+    }
+
+    /// A request for a server that speaks HTTP/2 (RFC 9113, section 8.3), from one as [`new`](Self::new) takes it. `scheme`
+    /// is that of the connection to it.
+    #[must_use]
+    pub fn over_http2(request: Request<Outgoing>, scheme: &str, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
+        let (mut head, body) = request.into_parts();
+        let mut fields = OwnFields(Written::Fields(mem::take(&mut head.headers)));
+        own(&mut fields);
+        if let Written::Fields(fields) = fields.0 {
+            head.headers = fields;
+        }
+        let repeatable = body.is_empty() && head.method.is_idempotent();
+        let is_head = head.method == Method::HEAD;
+        Box::new(Self {
+            buffer: Vec::new(),
+            written: 0,
+            piece: Bytes::new(),
+            tail: b"",
+            repeatable,
+            body,
+            framing: Framing::Done,
+            begun: false,
+            touched: false,
+            cut: false,
+            is_head,
+            offered: None,
+            head: Some(Box::new(for_http2(head, scheme))),
+        })
+    }
+
+    /// The head, to be sent over HTTP/2; from here on the request counts as begun.
+    pub(super) fn head(&mut self) -> Request<()> {
+        self.begun = true;
+        self.head.as_deref().cloned().unwrap_or_default()
+    }
+
+    /// Whether there is no body.
+    pub(super) fn body_is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// The body; from here on the request cannot be sent again.
+    pub(super) fn body_mut(&mut self) -> &mut Outgoing {
+        self.touched = true;
+        &mut self.body
+    }
+
+    /// Whether the body is all there, or there is none: the request can be sent again where the server did nothing with it.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.touched
+    }
+
+    /// How long the body is, by the head for HTTP/2.
+    pub(super) fn declared_length(&self) -> Option<u64> {
+        self.head.as_ref()?.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
     /// Whether the answer has no body, whatever its head says.
@@ -215,32 +278,70 @@ impl Framing {
     }
 }
 
-/// The trailers that a head declares, but for those that must not come late (RFC 9110, section 6.5.1).
+/// Fields that must not come late, as trailers (RFC 9110, section 6.5.1).
+const NEVER_LATE: [HeaderName; 12] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    HOST,
+    MAX_FORWARDS,
+    SET_COOKIE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+];
+
+/// Trailers without those fields that must not come late.
+pub(super) fn may_come_late(mut trailers: HeaderMap) -> HeaderMap {
+    NEVER_LATE.iter().for_each(|name| drop(trailers.remove(name)));
+    trailers
+}
+
+/// A head as HTTP/2 has it: the host in `:authority`, and no field of a connection (RFC 9113, sections 8.2.2 and 8.3.1).
+fn for_http2(mut head: Parts, scheme: &str) -> Request<()> {
+    let host = head.headers.remove(HOST);
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        head.headers.remove(name);
+    }
+    let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let authority = host.as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let uri = Uri::builder().scheme(scheme).path_and_query(target);
+    // A client of HTTP/1.0 may name no host; then none is passed on.
+    head.uri =
+        uri.authority(authority.unwrap_or_else(|| Authority::from_static("unknown"))).build().unwrap_or_default();
+    head.version = Version::HTTP_2;
+    Request::from_parts(head, ())
+}
+
+/// The trailers that a head declares, but for those that must not come late.
 fn declared_trailers(fields: &HeaderMap) -> Vec<HeaderName> {
-    const NEVER: [HeaderName; 12] = [
-        AUTHORIZATION,
-        CACHE_CONTROL,
-        CONTENT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        HOST,
-        MAX_FORWARDS,
-        SET_COOKIE,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-    ];
     let lines = fields.get_all(TRAILER).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
     lines
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| !NEVER.contains(name))
+        .filter(|name| !NEVER_LATE.contains(name))
         .collect()
 }
 
 /// Takes the gateway's own fields as they are written, without a map in between: they are most of a small head.
 #[derive(Debug, Default)]
-pub struct OwnFields(Vec<u8>);
+pub struct OwnFields(Written);
+
+#[derive(Debug)]
+enum Written {
+    /// Lines of HTTP/1.1.
+    Lines(Vec<u8>),
+    /// The fields of a request over HTTP/2.
+    Fields(HeaderMap),
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self::Lines(Vec::new())
+    }
+}
 
 /// Room for what `handler/http_proxy` adds, but for a client certificate.
 const ROOM_FOR_OWN: usize = 384;
@@ -249,16 +350,27 @@ impl OwnFields {
     /// Adds a field, its value made of `pieces`. None of them may hold what ends a line.
     pub fn add(&mut self, name: &HeaderName, pieces: &[&[u8]]) {
         debug_assert!(!pieces.iter().any(|piece| memchr::memchr3(b'\r', b'\n', 0, piece).is_some()));
-        self.0.extend_from_slice(name.as_str().as_bytes());
-        self.0.extend_from_slice(b": ");
-        pieces.iter().for_each(|piece| self.0.extend_from_slice(piece));
-        self.0.extend_from_slice(b"\r\n");
+        match &mut self.0 {
+            Written::Lines(lines) => {
+                lines.extend_from_slice(name.as_str().as_bytes());
+                lines.extend_from_slice(b": ");
+                pieces.iter().for_each(|piece| lines.extend_from_slice(piece));
+                lines.extend_from_slice(b"\r\n");
+            }
+            Written::Fields(fields) => {
+                let value = HeaderValue::from_maybe_shared(Bytes::from(pieces.concat()));
+                fields.extend(value.ok().map(|value| (name.clone(), value)));
+            }
+        }
     }
 
     /// The lines so far.
     #[cfg(test)]
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        match &self.0 {
+            Written::Lines(lines) => std::str::from_utf8(lines).unwrap_or_default(),
+            Written::Fields(_) => "",
+        }
     }
 }
 
@@ -271,10 +383,11 @@ fn encoded(head: &Parts, own: impl FnOnce(&mut OwnFields)) -> Vec<u8> {
     }
     // No name, value or target can hold a line's end: their types see to it.
     head.headers.iter().for_each(|(name, value)| line(&mut text, name, value));
-    let mut fields = OwnFields(text);
+    let mut fields = OwnFields(Written::Lines(text));
     own(&mut fields);
-    fields.0.extend_from_slice(b"\r\n");
-    fields.0
+    let Written::Lines(mut text) = fields.0 else { return Vec::new() };
+    text.extend_from_slice(b"\r\n");
+    text
 }
 
 fn line(text: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod h2;
+pub mod h2_upstream;
 pub mod peers;
 pub mod plugins;
 pub mod tls;

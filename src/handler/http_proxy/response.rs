@@ -134,6 +134,7 @@ fn in_words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
         Failure::Dial(DialError::Exhausted(_)) => {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "no connection to spare")
         }
+        Failure::Unprocessed => (S::BAD_GATEWAY, "connection_terminated", "upstream refused the request's stream"),
         Failure::Closed => (S::BAD_GATEWAY, "connection_terminated", "upstream closed the connection"),
         Failure::Incomplete => (S::BAD_GATEWAY, "http_response_incomplete", "upstream response broke off"),
         Failure::Busy => (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "every server is busy"),

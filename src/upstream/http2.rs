@@ -1,0 +1,153 @@
+//! Requests to servers over HTTP/2 (RFC 9113): a stream for each, over few connections.
+//!
+//! `exchange` calls [`Upstream::attempt_http2`] where the upstream's protocol is HTTP/2. Connections, and how many streams
+//! each may have, are `connections`', a request's way is `pump`'s, a response's `receiving`'s. The library `h2` reads and
+//! writes the frames.
+
+mod connections;
+mod pump;
+mod receiving;
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
+use hyper::{Response, StatusCode};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+pub(super) use self::connections::Connections;
+use self::connections::Ticket;
+use self::pump::Pump;
+pub(super) use self::receiving::Receiving;
+use super::Upstream;
+use super::exchange::{Answer, Answered, Came, Failed, Failure};
+use super::lease::Lease;
+use super::progress::Deadlines;
+use super::response_body::ResponseBody;
+use super::retry::Course;
+use super::sending::{BodyFailed, Sending};
+
+/// A response whose head has come, and where the rest of it comes from.
+pub(super) struct Came2 {
+    ticket: Ticket,
+    response: Response<RecvStream>,
+    pump: Pump,
+    timer: Timer,
+    deadlines: Deadlines,
+}
+
+impl Upstream {
+    /// Sends the request to one server over HTTP/2.
+    pub(super) async fn attempt_http2(
+        &self,
+        lease: Lease,
+        mut request: Box<Sending>,
+        course: &mut Course,
+    ) -> Result<Answered, Box<Failed>> {
+        let ticket = match self.http2_connection(&lease, self.until(course)).await {
+            Ok(ticket) => ticket,
+            Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
+        };
+        let deadlines = self.deadlines(course, &request, Instant::now());
+        course.sent += 1;
+        lease.metrics.here().requests.add(1);
+        let (response, stream) = match ticket.open(&mut request) {
+            Ok(opened) => opened,
+            Err(error) => return Err(Failed::new(failure(&error), lease, request)),
+        };
+        let (mut pump, mut timer) = (Pump::new(stream, request), Timer::default());
+        match await_head(response, &mut pump, &mut timer, &deadlines).await {
+            Ok(response) => {
+                let is_final = !self.policy.retries.statuses.contains(&response.status());
+                let came = Came2 { ticket, response, pump, timer, deadlines };
+                if is_final {
+                    return came.accept(lease);
+                }
+                Err(Failed::status(lease, Came::Http2(Box::new(came))))
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::ResponseTimeout | Failure::AttemptTimeout | Failure::WriteTimeout) {
+                    ticket.retire(); // nobody else is to wait for a connection that may be dead
+                }
+                Err(Failed::new(failure, lease, pump.into_request()))
+            }
+        }
+    }
+}
+
+impl Came2 {
+    /// Gives the stream to the response's body.
+    pub(super) fn accept(self, lease: Lease) -> Result<Answered, Box<Failed>> {
+        let Self { ticket, response, pump, timer, deadlines } = self;
+        let (head, stream) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failed::new(Failure::Switch, lease, pump.into_request())); // RFC 9113, section 8.6
+        }
+        let server = lease.answered(head.status, &deadlines);
+        let body = if stream.is_end_stream() {
+            ResponseBody::empty()
+        } else {
+            let receiving = Receiving::new(&head, lease, ticket, stream, pump, timer, deadlines);
+            ResponseBody::over_http2(Box::new(receiving))
+        };
+        Ok(Answered { answer: Answer::Response(Response::from_parts(head, body)), server })
+    }
+
+    pub(super) fn request(&self) -> &Sending {
+        self.pump.request()
+    }
+
+    pub(super) fn into_request(self) -> Box<Sending> {
+        self.pump.into_request()
+    }
+}
+
+async fn await_head(
+    mut response: ResponseFuture,
+    pump: &mut Pump,
+    timer: &mut Timer,
+    deadlines: &Deadlines,
+) -> Result<Response<RecvStream>, Failure> {
+    poll_fn(|cx| {
+        if let Poll::Ready(Err(BodyFailed)) = pump.poll(cx) {
+            return Poll::Ready(Err(Failure::ClientBody));
+        }
+        if let Poll::Ready(head) = Pin::new(&mut response).poll(cx) {
+            return Poll::Ready(head.map_err(|error| failure(&error)));
+        }
+        ready!(timer.poll(cx, deadlines.head()));
+        Poll::Ready(Err(deadlines.failure()))
+    })
+    .await
+}
+
+/// What an error before the head of the response means for the request.
+fn failure(error: &h2::Error) -> Failure {
+    let unprocessed = match error.reason() {
+        Some(Reason::REFUSED_STREAM) => error.is_reset(), // RFC 9113, section 8.7
+        Some(Reason::NO_ERROR) => error.is_go_away(),     // its stream is above the last one (section 6.8)
+        _ => false,
+    };
+    match () {
+        () if unprocessed && error.is_remote() => Failure::Unprocessed,
+        () if error.is_io() || error.is_remote() => Failure::Closed,
+        () => Failure::Protocol("it breaks HTTP/2"),
+    }
+}
+
+/// A timer that is armed only while something is waited for.
+#[derive(Debug, Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Ready once `deadline` has passed.
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
