@@ -252,6 +252,9 @@ pub struct EndpointConfig {
     /// What one client, and one request, may use.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// TLS connections that are passed on unterminated; the first that matches wins.
+    #[serde(default)]
+    pub passthrough: Vec<PassthroughConfig>,
     /// TLS; left out on a plain endpoint.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
@@ -368,6 +371,20 @@ pub struct RateConfig {
     pub rate: String,
     /// How many may come at once; left out: as many as `rate` says for its whole time.
     pub burst: Option<u32>,
+}
+
+/// One `[[endpoints.NAME.passthrough]]`: TLS connections that are passed on as they come, by what the client asks for.
+///
+/// What none of these takes is terminated, or on an endpoint without `tls` handed to its handler as it comes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PassthroughConfig {
+    /// The names that the client asks for, each a name, or "*." and a name for any one label; empty means any.
+    pub server_names: Vec<String>,
+    /// The protocols of which the client offers one; empty means any.
+    pub alpn: Vec<String>,
+    /// The handler that gets the bytes, of type tcp-proxy; left out: the client is refused.
+    pub handler: Option<String>,
 }
 
 /// `[endpoints.NAME.tls]`

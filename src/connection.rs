@@ -4,27 +4,32 @@
 //! Called by `listener` with a socket that is within limits; hands a [`Connection`] to the endpoint's instance.
 
 mod handshake;
+mod hello;
 mod limits;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{Level, debug};
 
 pub use self::limits::{Limit, Slot};
+
+use self::handshake::Failed;
 use crate::drain::Drain;
 use crate::handler::{Connection, Instance};
 use crate::identity::{ConnectionInfo, Local, Remote, TlsInfo};
-use crate::metrics::Rejection;
+use crate::metrics::{HandshakeFailure, Rejection};
+use crate::plan::passthrough::{self, PassRule};
 use crate::plan::{EndpointPlan, TlsTerms};
 use crate::proxy_protocol::{self, Claim, Parsed};
 use crate::sketch::Open;
 use crate::stream::{Socket, Stream};
+use crate::tls::client_hello::Hello;
 
 /// What the log says of a client over one of its limits; the reason says which.
 pub(crate) const TOO_MUCH: &str = "it is at its limit";
@@ -54,13 +59,17 @@ pub async fn serve(accepted: Accepted) {
     let _ = tcp.set_nodelay(true);
     // The handshake's state is large and short-lived: it has a box of its own, so that a served connection does not
     // carry it along.
-    let Some(connection) = Box::pin(prepare(tcp, peer, &endpoint, drain, &mut place)).await else { return };
+    let Some((connection, other)) = Box::pin(prepare(tcp, peer, &endpoint, drain, &mut place)).await else { return };
+    let instance = other.unwrap_or(instance);
     let info = Arc::clone(&connection.info);
     if let Err(error) = instance.serve(connection).await {
         debug!(endpoint = %info.endpoint.name, client = %info.client.0, side = ?error.side, "connection ended: {error}");
     }
     drop((slot, place));
 }
+
+/// A connection, and what serves it where that is not the endpoint's own instance.
+type Prepared = (Connection, Option<Arc<dyn Instance>>);
 
 /// Everything before the handler; `None` if the connection ended there.
 async fn prepare(
@@ -69,7 +78,7 @@ async fn prepare(
     plan: &Arc<EndpointPlan>,
     drain: Drain,
     place: &mut Option<Open>,
-) -> Option<Connection> {
+) -> Option<Prepared> {
     let deadline = plan.context.timeouts.handshake;
     let start = Instant::now();
     let local = tcp.local_addr().unwrap_or(plan.listen[0]);
@@ -91,20 +100,85 @@ async fn prepare(
             Err(reason) => return reject(plan, reason, client, TOO_MUCH),
         }
     }
+    let mut ahead = Bytes::new();
+    if !plan.passthrough.is_empty() {
+        match look(plan, &mut socket, client, deadline.saturating_sub(start.elapsed())).await? {
+            Look::GoOn(bytes) => ahead = bytes,
+            Look::PassOn(bytes, hello, instance) => {
+                let mut stream = Stream::plain(socket);
+                stream.unread(bytes);
+                let asked = hello.server_name.map(Arc::from);
+                let connection = connection(plan, stream, Ends { client, dialled }, None, asked, drain);
+                return Some((connection, Some(instance)));
+            }
+        }
+    }
     let (stream, tls) = match &plan.tls {
-        None => (Stream::plain(socket), None),
+        None => {
+            let mut stream = Stream::plain(socket);
+            stream.unread(ahead);
+            (stream, None)
+        }
         Some(terms) => {
             if let Err(reason) = plan.context.clients.shake_hands(client.ip()) {
                 return reject(plan, reason, client, TOO_MUCH);
             }
+            socket.unread(ahead);
             let left = deadline.saturating_sub(start.elapsed());
             let (stream, info) = shake_hands(plan, terms, socket, client, left).await?;
             (stream, Some(info))
         }
     };
+    Some((connection(plan, stream, Ends { client, dialled }, tls, None, drain), None))
+}
+
+/// Both ends of a connection, as the client sees them.
+struct Ends {
+    client: SocketAddr,
+    dialled: SocketAddr,
+}
+
+fn connection(
+    plan: &EndpointPlan,
+    stream: Stream,
+    Ends { client, dialled }: Ends,
+    tls: Option<TlsInfo>,
+    asked: Option<Arc<str>>,
+    drain: Drain,
+) -> Connection {
     let endpoint = Arc::clone(&plan.endpoint);
-    let info = Arc::new(ConnectionInfo { endpoint, client: Remote(client), local: Local(dialled), tls });
-    Some(Connection { stream, info, context: Arc::clone(&plan.context), drain })
+    let info = Arc::new(ConnectionInfo { endpoint, client: Remote(client), local: Local(dialled), tls, asked });
+    Connection { stream, info, context: Arc::clone(&plan.context), drain }
+}
+
+/// What a client's first bytes lead to, and those bytes.
+enum Look {
+    /// What would be done without rules.
+    GoOn(Bytes),
+    /// This handler gets them as they come.
+    PassOn(Bytes, Hello, Arc<dyn Instance>),
+}
+
+/// Looks at the first bytes and finds the rule for them; `None` if the connection ended there.
+async fn look(plan: &EndpointPlan, socket: &mut Socket, client: SocketAddr, left: Duration) -> Option<Look> {
+    let (bytes, hello) = match timeout(left, hello::read(socket)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(failed)) => return fail(plan, client, &failed),
+        Err(_) => {
+            let failed = Failed::new(HandshakeFailure::Timeout, "the ClientHello did not come in time");
+            return fail(plan, client, &failed);
+        }
+    };
+    let Some(hello) = hello else { return Some(Look::GoOn(bytes)) };
+    match passthrough::choose(&plan.passthrough, &hello).map(PassRule::to) {
+        None => Some(Look::GoOn(bytes)),
+        Some(Some(instance)) => Some(Look::PassOn(bytes, hello, Arc::clone(instance))),
+        Some(None) => {
+            let _ = timeout(left, hello::refuse(socket)).await;
+            plan.reject(Rejection::ServerName, client, "what it asks for is refused");
+            None
+        }
+    }
 }
 
 async fn shake_hands(
@@ -124,19 +198,22 @@ async fn shake_hands(
             counters.evidence.note(&info, client.ip(), now.as_secs());
             Some((stream, info))
         }
-        Err(failed) => {
-            counters.handshake_failures[failed.reason as usize].add(1);
-            if let Some(left_out) = plan.noise.admit(Rejection::ALL.len() + failed.reason as usize, Instant::now()) {
-                let sni = failed.server_name.as_deref().unwrap_or("-");
-                tracing::event!(Level::INFO, endpoint = %plan.endpoint.name, %client, sni, reason = %failed.reason,
-                    left_out, "TLS handshake failed: {}", failed.message);
-            }
-            None
-        }
+        Err(failed) => fail(plan, client, &failed),
     }
 }
 
-fn reject(plan: &EndpointPlan, reason: Rejection, client: SocketAddr, why: &str) -> Option<Connection> {
+/// Counts a handshake that failed, and logs a sample.
+fn fail<T>(plan: &EndpointPlan, client: SocketAddr, failed: &Failed) -> Option<T> {
+    plan.context.metrics.here().handshake_failures[failed.reason as usize].add(1);
+    if let Some(left_out) = plan.noise.admit(Rejection::ALL.len() + failed.reason as usize, Instant::now()) {
+        let sni = failed.server_name.as_deref().unwrap_or("-");
+        tracing::event!(Level::INFO, endpoint = %plan.endpoint.name, %client, sni, reason = %failed.reason,
+            left_out, "TLS handshake failed: {}", failed.message);
+    }
+    None
+}
+
+fn reject<T>(plan: &EndpointPlan, reason: Rejection, client: SocketAddr, why: &str) -> Option<T> {
     plan.reject(reason, client, why);
     None
 }

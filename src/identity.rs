@@ -115,8 +115,10 @@ pub struct ConnectionInfo {
     pub client: Remote<SocketAddr>,
     /// The address that the client dialled: the socket's own, or what a trusted PROXY header said.
     pub local: Local<SocketAddr>,
-    /// What the handshake settled; `None` on a plain endpoint.
+    /// What the handshake settled; `None` on a plain endpoint, and where TLS is passed on unterminated.
     pub tls: Option<TlsInfo>,
+    /// The name that the client asks for (SNI), lower case, where TLS is passed on unterminated.
+    pub asked: Option<Arc<str>>,
 }
 
 impl ConnectionInfo {

@@ -141,6 +141,8 @@ labels! {
         ClientConnectionRate = "client_connection_rate",
         /// The client begins TLS handshakes more often than it may.
         ClientHandshakeRate = "client_handshake_rate",
+        /// The name or protocol that the client asks for is one that the endpoint refuses.
+        ServerName = "server_name",
         /// The PROXY header was missing, malformed or late.
         ProxyHeader = "proxy_header",
         /// `accept` failed because descriptors or memory ran out.

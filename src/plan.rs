@@ -9,6 +9,7 @@ mod certificates;
 mod chains;
 mod endpoints;
 mod files;
+pub mod passthrough;
 mod scopes;
 mod summary;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::upstream::Upstream;
 
 pub use self::basis::Basis;
 pub(crate) use self::files::Stamp;
+use self::passthrough::PassRule;
 
 /// A configuration that was checked and is ready to run.
 pub struct Plan {
@@ -95,6 +97,8 @@ pub struct EndpointPlan {
     pub required: bool,
     /// The handler's name and type, such as ("site", "http-proxy").
     pub handler: (String, &'static str),
+    /// Which TLS connections are passed on unterminated.
+    pub passthrough: Vec<PassRule>,
     /// What TLS needs at a handshake; `None` on a plain endpoint, and on a refused one.
     pub tls: Option<TlsTerms>,
     /// What the audit found; empty on a plain endpoint.

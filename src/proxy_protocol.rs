@@ -228,6 +228,9 @@ fn header_v2(source: SocketAddr, destination: SocketAddr, info: &ConnectionInfo)
         }
         tlv(&mut out, TLV_SSL, &ssl_value(tls));
     }
+    if let Some(name) = &info.asked {
+        tlv(&mut out, TLV_AUTHORITY, name.as_bytes());
+    }
     tlv(&mut out, TLV_ENDPOINT, info.endpoint.name.as_str().as_bytes());
     let length = u16::try_from(out.len() - 16).unwrap_or(u16::MAX);
     out[14..16].copy_from_slice(&length.to_be_bytes());
@@ -280,6 +283,7 @@ mod tests {
             endpoint: Arc::new(Endpoint { name: EndpointName::new("internet").unwrap(), class: Class::Public, tls }),
             client: Remote(source.parse().unwrap()),
             local: Local(destination.parse().unwrap()),
+            asked: None,
             tls: tls.then(|| TlsInfo {
                 version: TlsVersion::V13,
                 cipher: "TLS13_AES_128_GCM_SHA256",

@@ -177,13 +177,15 @@ pub struct Socket {
     first_len: u8,
     /// Refuse, unread, what cannot be the beginning of TLS, so that it can be answered in its own words.
     tls_only: bool,
+    /// What was read ahead and is read again, counted once.
+    ahead: Bytes,
 }
 
 impl Socket {
     /// Wraps an accepted socket; its bytes count for `metrics`.
     #[must_use]
     pub fn new(tcp: TcpStream, metrics: Arc<EndpointMetrics>) -> Self {
-        Self { tcp, metrics, first: [0; 8], first_len: 0, tls_only: false }
+        Self { tcp, metrics, first: [0; 8], first_len: 0, tls_only: false, ahead: Bytes::new() }
     }
 
     /// The first byte of every TLS connection: a record of type `handshake` (RFC 9846, section 5.1).
@@ -198,6 +200,12 @@ impl Socket {
     /// Starts over with [`first_bytes`](Self::first_bytes), after a PROXY header.
     pub fn forget_first_bytes(&mut self) {
         self.first_len = 0;
+    }
+
+    /// Gives back what was read ahead: it will be read again, before anything else.
+    pub fn unread(&mut self, bytes: Bytes) {
+        debug_assert!(self.ahead.is_empty(), "bytes are given back once");
+        self.ahead = bytes;
     }
 
     /// The first bytes that were read, eight at most.
@@ -224,9 +232,14 @@ impl Socket {
             let n = bytes.len().min(self.first.len() - have);
             self.first[have..have + n].copy_from_slice(&bytes[..n]);
             self.first_len += n as u8;
-            if self.tls_only && self.first_len > 0 && self.first[0] != Self::TLS_HANDSHAKE {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
-            }
+            return self.check_first();
+        }
+        Ok(())
+    }
+
+    fn check_first(&self) -> io::Result<()> {
+        if self.tls_only && self.first_len > 0 && self.first[0] != Self::TLS_HANDSHAKE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
         }
         Ok(())
     }
@@ -238,6 +251,12 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.has_remaining() {
+            self.check_first()?;
+            let n = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
         Poll::Ready(self.count_read(&buf.filled()[before..]))

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod chain;
 pub mod client_auth;
 pub mod client_config;
+pub mod client_hello;
 pub mod collect;
 mod der;
 #[cfg(any(test, fuzzing))]

@@ -93,6 +93,7 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
             access_log: AccessLog::off(),
         }),
         access: Access::default(),
+        passthrough: Vec::new(),
         noise: Arc::default(),
         tls: None,
         certificates: Certificates::default(),

@@ -36,7 +36,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    fn new(reason: HandshakeFailure, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: HandshakeFailure, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), server_name: None }
     }
 }

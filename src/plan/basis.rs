@@ -16,7 +16,7 @@ use crate::upstream::Upstream;
 /// What an endpoint was made from. Equal bases make equal endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Basis {
-    /// The tables of the endpoint, its handler and the audit.
+    /// The tables of the endpoint, its handlers and the audit.
     words: String,
     /// The upstreams that the handler names, as resolved.
     upstreams: Vec<String>,
@@ -39,12 +39,14 @@ impl Basis {
         upstreams: &[Arc<Upstream>],
         fingerprint: &str,
     ) -> Self {
-        let handler = inputs.config.handlers.get(&config.handler);
-        let named = handler.map(named_upstreams).unwrap_or_default();
+        let passed = config.passthrough.iter().filter_map(|rule| rule.handler.as_ref());
+        let handlers = std::iter::once(&config.handler).chain(passed);
+        let handlers: Vec<_> = handlers.map(|name| inputs.config.handlers.get(name)).collect();
+        let named: Vec<&str> = handlers.iter().flatten().flat_map(|handler| named_upstreams(handler)).collect();
         let used = upstreams.iter().filter(|upstream| named.contains(&&*upstream.name));
         let before = inputs.previous.and_then(|plan| plan.endpoint(name)).map(|running| &running.basis);
         Self {
-            words: json!([config, handler, fingerprint, inputs.config.audit]).to_string(),
+            words: json!([config, handlers, fingerprint, inputs.config.audit]).to_string(),
             upstreams: used.map(|upstream| upstream.description()).collect(),
             chains: files::look(
                 files::of_chains(config),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::certificates::{self, Outcome};
+use super::passthrough;
 use super::{Aim, Basis, Certificates, EndpointPlan, EndpointState, Inputs, Named};
 use crate::access::Access;
 use crate::clients::{ClientLimits, Clients};
@@ -166,6 +167,7 @@ impl One<'_, '_> {
             access_log: self.inputs.access_log.clone(),
         });
         let (handler, kind) = handler?;
+        let passthrough = passthrough::plan(&self.config.passthrough, &endpoint, self.inputs, handlers, self.problems);
         let alike = self.running.filter(|running| running.basis.has_words_of(&basis));
         let (tls, certificates, refused) = match &self.config.tls {
             None => (None, Certificates::default(), None),
@@ -202,6 +204,7 @@ impl One<'_, '_> {
             context,
             access,
             noise,
+            passthrough,
             max_connections: self.config.max_connections,
             required: self.config.required,
             handler: (self.config.handler.clone(), kind),

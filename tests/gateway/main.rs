@@ -14,6 +14,7 @@ mod handover;
 mod http_proxy;
 mod layers;
 mod limits;
+mod passthrough;
 mod plugins;
 mod proxy_protocol;
 mod reload;

@@ -337,7 +337,13 @@ mod tests {
         };
         let endpoint = Endpoint { name: EndpointName::new("internet").unwrap(), class: Class::Public, tls: true };
         let address = client.parse().unwrap();
-        ConnectionInfo { endpoint: endpoint.into(), client: Remote(address), local: Local(address), tls: Some(tls) }
+        ConnectionInfo {
+            endpoint: endpoint.into(),
+            client: Remote(address),
+            local: Local(address),
+            tls: Some(tls),
+            asked: None,
+        }
     }
 
     fn rewritten(request: hyper::http::request::Builder, info: &ConnectionInfo) -> Result<Parts, &'static str> {

@@ -197,6 +197,7 @@ mod tests {
             client: Remote("192.0.2.1:5".parse().unwrap()),
             local: Local("192.0.2.2:80".parse().unwrap()),
             tls: None,
+            asked: None,
         }
     }
 

@@ -143,6 +143,7 @@ impl Client {
             client: Remote(remote),
             local: Local(accepted.local_addr().unwrap()),
             tls: None,
+            asked: None,
         };
         let context = Context {
             limits: Limits::default(),

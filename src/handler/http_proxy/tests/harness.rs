@@ -168,7 +168,7 @@ pub(super) fn endpoint() -> Arc<Endpoint> {
 
 pub(super) fn info(client: SocketAddr) -> Arc<ConnectionInfo> {
     let local = Local(([127, 0, 0, 1], 80).into());
-    Arc::new(ConnectionInfo { endpoint: endpoint(), client: Remote(client), local, tls: None })
+    Arc::new(ConnectionInfo { endpoint: endpoint(), client: Remote(client), local, tls: None, asked: None })
 }
 
 fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyService {
