@@ -55,6 +55,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> io::Result<ExitCode> {
         Command::Run(args) => run::run(&args, out, &mut Terminal::stderr()),
         Command::Reload(args) => control::reload(&args, out, &mut Terminal::stderr()),
         Command::Drain(args) => control::drain(&args, out, &mut Terminal::stderr()),
+        Command::Log(args) => control::log(&args, out, &mut Terminal::stderr()),
         Command::Upgrade(args) => control::upgrade(&args, out, &mut Terminal::stderr()),
         Command::Status(args) => control::status(&args, out, &mut Terminal::stderr()),
         Command::Audit(args) => audit::run(&args, out, &mut Terminal::stderr()),

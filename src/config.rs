@@ -146,7 +146,7 @@ pub struct AdminConfig {
     pub listen: String,
     /// A file whose first line is the bearer token that every request must carry. Needed where `listen` is not loopback.
     pub token_file: Option<PathBuf>,
-    /// A unix socket, made with mode 0600, that takes `portcullis reload`, `drain` and `status`; left out: none.
+    /// A unix socket, made with mode 0600, that takes `portcullis reload`, `drain`, `log` and `status`; left out: none.
     pub control: Option<PathBuf>,
 }
 

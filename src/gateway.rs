@@ -5,7 +5,7 @@
 
 mod signals;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -21,10 +21,10 @@ use tracing::{error, info, warn};
 pub use self::signals::Signals;
 use crate::access_log::AccessLog;
 use crate::admin;
-use crate::admin::control::{Control, Wishes};
+use crate::admin::control::{Control, SetLogLevel, Wishes};
 use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::config::Problems;
-use crate::config::{Config, LogFormat, OnRefused};
+use crate::config::{Config, LogFormat, LogLevel, OnRefused};
 use crate::drain::Drain;
 use crate::handler::Handler;
 use crate::handover::{Predecessor, Successor};
@@ -45,7 +45,7 @@ impl Gateway {
     pub fn builder(config: Config) -> Builder {
         let directory = PathBuf::from(".");
         let recipe = Recipe { file: None, directory, handlers: HashMap::new(), development_certificate: false };
-        let origin = Origin { sockets: Vec::new(), take_over: None, successor: None };
+        let origin = Origin { sockets: Vec::new(), take_over: None, successor: None, log_level: None };
         Builder { config, recipe, origin }
     }
 }
@@ -62,6 +62,7 @@ struct Origin {
     sockets: Vec<TcpListener>,
     take_over: Option<PathBuf>,
     successor: Option<Successor>,
+    log_level: Option<SetLogLevel>,
 }
 
 impl Builder {
@@ -116,6 +117,13 @@ impl Builder {
     pub fn successor(mut self, program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = OsString>) -> Self {
         let arguments = arguments.into_iter().collect();
         self.origin.successor = Some(Successor { program: program.into(), arguments });
+        self
+    }
+
+    /// How the log's level is changed when `portcullis log` asks for it; without this, it cannot be.
+    #[must_use]
+    pub fn log_level(mut self, set: impl Fn(LogLevel) + Send + Sync + 'static) -> Self {
+        self.origin.log_level = Some(Arc::new(set));
         self
     }
 
@@ -205,14 +213,19 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Res
     }
     raise_descriptor_limit();
     let plan = Arc::new(plan);
-    let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: BTreeMap::new() });
+    let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: BTreeMap::new(), drained: BTreeSet::new() });
     let mut running = Running {
         admin_address: admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
         admin: None,
         control: None,
         reload: None,
         workers: Vec::new(),
-        wishes: Wishes { successor: origin.successor, spares: spares.clone(), ..Wishes::default() },
+        wishes: Wishes {
+            successor: origin.successor,
+            spares: spares.clone(),
+            log_level: origin.log_level,
+            ..Wishes::default()
+        },
         _admin_spare: admin.as_ref().map(|socket| spares.keep(std::slice::from_ref(socket))),
         state: Arc::clone(&state),
         access_log,
@@ -224,7 +237,7 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Res
     }
     let orders = running.start_workers(plan.workers)?;
     let addresses = reloader.begin(&plan, ready, orders);
-    state.replace(Snapshot { plan: Arc::clone(&plan), addresses });
+    state.replace(Snapshot { plan: Arc::clone(&plan), addresses, drained: BTreeSet::new() });
     let (reload, thread) = reloader.start(Arc::clone(&state))?;
     running.reload = Some((reload.clone(), thread));
     if let Some(control) = control {

@@ -40,6 +40,14 @@ pub fn open(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
     let probe = bind(address, false)?;
     let address = probe.local_addr()?;
     drop(probe);
+    open_shared(address, workers)
+}
+
+/// As [`open`], on an address that sockets of ours may overlap.
+///
+/// # Errors
+/// The address cannot be bound.
+pub(crate) fn open_shared(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
     (0..workers)
         .map(|_| {
             let socket = bind(address, true)?;

@@ -220,17 +220,11 @@ impl Plan {
             problems.take(&["gateway", "drain_timeout"], units::duration(&config.gateway.drain_timeout));
         let admin = admin(inputs, &mut problems);
         let policy = policy(config, &mut problems);
-        let (upstreams, handlers) = match inputs.renewed() {
-            Some(running) => {
-                let handlers = running.handlers.iter().map(|(name, named)| (name.clone(), Some(named.clone())));
-                (running.upstreams.clone(), handlers.collect())
-            }
-            None => {
-                let upstreams = upstreams::plan(inputs, &mut problems);
-                let handlers = handlers(inputs, &upstreams, &mut problems);
-                (upstreams, handlers)
-            }
+        let upstreams = match inputs.renewed() {
+            Some(running) => upstreams::renew(inputs, running, &mut problems),
+            None => upstreams::plan(inputs, &mut problems),
         };
+        let handlers = handlers(inputs, &upstreams, &mut problems);
         let endpoints = endpoints::plan(inputs, &handlers, &upstreams, policy.as_ref(), &mut problems);
         if config.gateway.max_connections == 0 {
             problems.push(&["gateway", "max_connections"], "nothing could connect", Some("give 1 or more".into()));
@@ -382,6 +376,10 @@ fn handlers(
 ) -> BTreeMap<String, Option<Named>> {
     let mut handlers: BTreeMap<String, Option<Named>> = BTreeMap::new();
     for (name, config) in &inputs.config.handlers {
+        if let Some(known) = inputs.renewed().and_then(|running| known_handler(running, name, config, upstreams)) {
+            handlers.insert(name.clone(), Some(known));
+            continue;
+        }
         let made = handler(inputs, name, config, upstreams).map_err(|faults| {
             for (path, message) in faults {
                 let path: Vec<&str> = ["handlers", name].into_iter().chain(path.split_terminator('.')).collect();
@@ -397,6 +395,14 @@ fn handlers(
         }
     }
     handlers
+}
+
+/// The running handler, where none of its upstreams is new.
+fn known_handler(running: &Plan, name: &str, config: &HandlerConfig, upstreams: &[Arc<Upstream>]) -> Option<Named> {
+    let runs = |upstream: &Arc<Upstream>| running.upstreams.iter().any(|known| Arc::ptr_eq(known, upstream));
+    let named = basis::named_upstreams(config);
+    let all_run = upstreams.iter().filter(|upstream| named.contains(&&*upstream.name)).all(runs);
+    running.handlers.get(name).filter(|_| all_run).cloned()
 }
 
 fn handler(

@@ -5,6 +5,7 @@
 //! nothing opened and nothing closed, and says so in its answer, in the log and in `/metrics`.
 
 mod change;
+mod difference;
 mod doors;
 mod kernel;
 mod places;
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 pub use self::change::{Change, Failure};
+pub use self::difference::Difference;
 pub(crate) use self::doors::{Addresses, cannot_listen};
 use self::doors::{Doors, Prepared};
 use self::renewal::HEARTBEAT;
@@ -33,6 +35,7 @@ use crate::config::{Config, OnRefused, Problems, Source};
 use crate::handler::Handler;
 use crate::listener::inherited::Inherited;
 use crate::listener::spares::Spares;
+use crate::metrics::level;
 use crate::minder::Minder;
 use crate::notify;
 use crate::plan::{Aim, EndpointState, Inputs, Plan};
@@ -100,23 +103,34 @@ enum Cause {
     Stop,
 }
 
-struct Wish {
-    dry_run: bool,
-    answer: Option<oneshot::Sender<Result<Change, Failure>>>,
+enum Wish {
+    Reload { dry_run: bool, answer: Option<oneshot::Sender<Result<Change, Failure>>> },
+    Drain { endpoint: String, answer: oneshot::Sender<Result<u64, NoEndpoint>> },
 }
+
+/// There is no endpoint of the name that was asked for; these are there.
+pub(crate) struct NoEndpoint(pub(crate) Vec<String>);
 
 impl Handle {
     /// Asks for a reload without waiting for it. Where one waits to begin already, it will do.
     pub(crate) fn reload_soon(&self) {
-        let _ = self.0.try_send(Wish { dry_run: false, answer: None });
+        let _ = self.0.try_send(Wish::Reload { dry_run: false, answer: None });
     }
 
     /// Reloads, or tries what a reload would do.
     pub(crate) async fn reload(&self, dry_run: bool) -> Result<Change, Failure> {
         let (answer, answered) = oneshot::channel();
         let stopped = || Failure::new("the gateway is stopping");
-        self.0.send(Wish { dry_run, answer: Some(answer) }).await.map_err(|_| stopped())?;
+        self.0.send(Wish::Reload { dry_run, answer: Some(answer) }).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Has an endpoint take no more connections and asks those that it has to end: how many they are. `None` where the
+    /// gateway is stopping.
+    pub(crate) async fn drain(&self, endpoint: String) -> Option<Result<u64, NoEndpoint>> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Wish::Drain { endpoint, answer }).await.ok()?;
+        answered.await.ok()
     }
 }
 
@@ -181,21 +195,44 @@ impl Reloader {
     }
 
     fn answer(&mut self, state: &State, wish: Wish) {
-        if !wish.dry_run {
-            notify::reloading();
+        // Whoever asked may have gone.
+        match wish {
+            Wish::Reload { dry_run, answer } => {
+                let result = self.reload_as_asked(state, dry_run);
+                let _ = answer.map(|answer| answer.send(result));
+            }
+            Wish::Drain { endpoint, answer } => {
+                let _ = answer.send(self.drain(state, &endpoint));
+            }
         }
-        let result = self.reload(state, wish.dry_run);
-        if !wish.dry_run {
-            notify::ready();
+    }
+
+    fn drain(&mut self, state: &State, endpoint: &str) -> Result<u64, NoEndpoint> {
+        let running = state.snapshot();
+        let names = || running.plan.endpoints.iter().map(|plan| plan.endpoint.name.to_string()).collect();
+        let plan = running.plan.endpoint(endpoint).ok_or_else(|| NoEndpoint(names()))?;
+        let name = &plan.endpoint.name;
+        self.doors.drain(name);
+        let mut addresses = running.addresses.clone();
+        addresses.remove(name);
+        state.replace(Snapshot { plan: Arc::clone(&running.plan), addresses, drained: self.doors.drained().clone() });
+        let active = level(plan.context.metrics.sum(|counters| counters.active.get()));
+        info!(endpoint = %name, "takes no more connections; {active} are asked to end");
+        Ok(active)
+    }
+
+    fn reload_as_asked(&mut self, state: &State, dry_run: bool) -> Result<Change, Failure> {
+        if dry_run {
+            return self.reload(state, dry_run);
         }
-        if result.is_ok() && !wish.dry_run {
+        notify::reloading();
+        let result = self.reload(state, dry_run);
+        notify::ready();
+        if result.is_ok() {
             self.broken_since = None;
             self.cover(&state.snapshot().plan);
         }
-        if let Some(answer) = wish.answer {
-            // Whoever asked may have gone.
-            let _ = answer.send(result);
-        }
+        result
     }
 
     /// Were this thread to end, its sockets would close: a handler's panic must not reach them.
@@ -216,12 +253,13 @@ impl Reloader {
                 let addresses = self.swap(&plan, prepared);
                 retire(&running.plan, &plan);
                 log_endpoints(&plan, &change, &addresses);
-                state.reload_succeeded(Snapshot { plan: Arc::new(plan), addresses });
+                let drained = self.doors.drained().clone();
+                state.reload_succeeded(Snapshot { plan: Arc::new(plan), addresses, drained });
             }
             Ok(change)
         });
         match &begun {
-            Ok(change) => info!("{change}"),
+            Ok(change) => info!("{}", change.line()),
             Err(failure) if dry_run => info!("a reload would fail: {failure}"),
             Err(failure) => {
                 error!("the reload failed, and the plan before is served: {failure}");

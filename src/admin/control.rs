@@ -33,11 +33,12 @@ use crate::admin::answer::Answer;
 use crate::admin::rates::Rates;
 use crate::admin::state::State;
 use crate::admin::{Admin, HEAD_BYTES, HEAD_FIELDS, Limits, routes};
+use crate::config::LogLevel;
 use crate::drain::Drain;
 use crate::handover::Successor;
 use crate::listener::spares::Spares;
 use crate::metrics::process::ProcessReader;
-use crate::reload::Handle;
+use crate::reload::{Handle, NoEndpoint};
 
 /// How many connections are held; more wait in the system's queue.
 const CONNECTIONS: usize = 8;
@@ -66,6 +67,9 @@ struct Desk {
     path: PathBuf,
 }
 
+/// Changes the least severe event that is logged.
+pub(crate) type SetLogLevel = Arc<dyn Fn(LogLevel) + Send + Sync>;
+
 /// What the control socket can ask of the gateway, besides a reload.
 #[derive(Clone, Default)]
 pub(crate) struct Wishes {
@@ -77,6 +81,8 @@ pub(crate) struct Wishes {
     pub(crate) spares: Spares,
     /// How one is started, if it can be.
     pub(crate) successor: Option<Successor>,
+    /// Changes what is logged, where the log is ours.
+    pub(crate) log_level: Option<SetLogLevel>,
 }
 
 impl Control {
@@ -234,7 +240,11 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Response<Full<Bytes>
         }
         ("/take-over", &Method::POST) => return handing_over::begin(request, &desk.wishes),
         ("/upgrade", &Method::POST) => handing_over::upgrade(&desk.wishes, &desk.path).await,
-        ("/reload" | "/drain" | "/take-over" | "/upgrade", _) => {
+        ("/log", &Method::POST) => log(desk, request.uri().query()),
+        (path, &Method::POST) if endpoint_to_drain(path).is_some() => {
+            drain(desk, endpoint_to_drain(path).unwrap_or_default()).await
+        }
+        ("/reload" | "/drain" | "/take-over" | "/upgrade" | "/log", _) => {
             Answer::refuse(StatusCode::METHOD_NOT_ALLOWED, "POST it: it changes the gateway").with(ALLOW, "POST")
         }
         (path, method) => {
@@ -243,6 +253,42 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Response<Full<Bytes>
         }
     };
     answer.into_response()
+}
+
+/// The name in `/endpoints/{name}/drain`.
+fn endpoint_to_drain(path: &str) -> Option<&str> {
+    path.strip_prefix("/endpoints/")?.strip_suffix("/drain").filter(|name| !name.contains('/'))
+}
+
+async fn drain(desk: &Desk, endpoint: &str) -> Answer {
+    match desk.reload.drain(endpoint.to_owned()).await {
+        Some(Ok(connections)) => {
+            let body = json!({ "endpoint": endpoint, "draining": true, "connections": connections });
+            Answer::json(StatusCode::ACCEPTED, &body)
+        }
+        Some(Err(NoEndpoint(names))) => {
+            Answer::json(StatusCode::NOT_FOUND, &json!({ "error": "no such endpoint", "endpoints": names }))
+        }
+        None => Answer::refuse(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
+    }
+}
+
+fn log(desk: &Desk, query: Option<&str>) -> Answer {
+    let Some(set) = &desk.wishes.log_level else {
+        return Answer::refuse(StatusCode::NOT_IMPLEMENTED, "the program around this gateway keeps the log by itself");
+    };
+    let word = query.and_then(|query| query.strip_prefix("level=")).unwrap_or_default();
+    match serde_json::from_value::<LogLevel>(word.into()) {
+        Ok(level) => {
+            set(level);
+            tracing::info!("the log's level is {word} from now on");
+            Answer::json(StatusCode::OK, &json!({ "level": level }))
+        }
+        Err(_) => {
+            let why = "the query must be level=error, level=warn, level=info, level=debug or level=trace";
+            Answer::refuse(StatusCode::BAD_REQUEST, why)
+        }
+    }
 }
 
 async fn reload(desk: &Desk, query: Option<&str>) -> Answer {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::admin::answer::{Answer, HTML};
 use crate::admin::routes::{Asked, ROUTES};
-use crate::admin::state::{Snapshot, is_up, reasons};
+use crate::admin::state::Snapshot;
 use crate::admin::stats::{EndpointStats, Stats};
 use crate::admin::version::VERSION;
 use crate::admin::views::{chains, days_left, numbers};
@@ -69,7 +69,7 @@ fn endpoints(html: &mut String, asked: &Asked<'_>, stats: &Stats) {
     for plan in &asked.running.plan.endpoints {
         endpoint(html, plan, asked);
         endpoint_numbers(html, stats.endpoints.get(&plan.endpoint.name).unwrap_or(&none));
-        for reason in reasons(plan) {
+        for reason in asked.running.reasons(plan) {
             let _ = write!(html, "<tr class=more><td colspan=13 class='long deny'>{}", Text(&reason));
         }
     }
@@ -95,9 +95,11 @@ fn endpoint(html: &mut String, plan: &EndpointPlan, asked: &Asked<'_>) {
 
 fn state(plan: &EndpointPlan, asked: &Asked<'_>) -> (&'static str, &'static str) {
     let lifecycle = asked.admin.state.lifecycle();
-    if !reasons(plan).is_empty() {
+    if asked.running.is_drained(plan) {
+        ("warn", "draining")
+    } else if !asked.running.reasons(plan).is_empty() {
         ("deny", "refused")
-    } else if !is_up(plan, lifecycle) {
+    } else if !asked.running.is_up(plan, lifecycle) {
         ("warn", lifecycle.as_str())
     } else if plan.certificates.fallbacks.is_empty() {
         ("ok", "up")

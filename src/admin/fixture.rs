@@ -1,7 +1,7 @@
 //! A gateway made by hand, for the tests of the admin port.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -57,7 +57,7 @@ pub(crate) fn snapshot() -> Snapshot {
         upstreams: vec![Arc::new(upstream())],
         handlers: BTreeMap::new(),
     };
-    Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new() }
+    Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new(), drained: BTreeSet::new() }
 }
 
 /// The same with its plan changed.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use crate::admin::exposition::{Durations, Exposition, Format};
-use crate::admin::state::{Lifecycle, Reloads, Snapshot, State, is_up};
+use crate::admin::state::{Lifecycle, Reloads, Snapshot, State};
 use crate::admin::version;
 use crate::metrics::process::Process;
 use crate::metrics::table::{self, Metric};
@@ -47,7 +47,7 @@ fn identity(out: &mut Exposition, running: &Snapshot, lifecycle: Lifecycle) {
     }
     let mut family = out.family(&table::ENDPOINT_UP);
     for plan in &running.plan.endpoints {
-        family.sample(&[name(plan)], u8::from(is_up(plan, lifecycle)));
+        family.sample(&[name(plan)], u8::from(running.is_up(plan, lifecycle)));
     }
 }
 

@@ -3,7 +3,7 @@
 //! Made by `gateway` before the admin port starts; written by `gateway` and `reload`; read at every request. Nothing
 //! on the data path touches it, so its lock is never waited for there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -26,9 +26,34 @@ pub struct Snapshot {
     pub plan: Arc<Plan>,
     /// Where each open endpoint listens, with the real port where 0 was written.
     pub addresses: BTreeMap<EndpointName, Vec<SocketAddr>>,
+    /// Endpoints that were told to drain: they take no connections, until they are taken out of the configuration or the
+    /// gateway starts again.
+    pub drained: BTreeSet<EndpointName>,
 }
 
 impl Snapshot {
+    /// Whether an endpoint was told to drain.
+    #[must_use]
+    pub fn is_drained(&self, endpoint: &EndpointPlan) -> bool {
+        self.drained.contains(&endpoint.endpoint.name)
+    }
+
+    /// Whether an endpoint takes connections, given how far the gateway is.
+    #[must_use]
+    pub fn is_up(&self, endpoint: &EndpointPlan, lifecycle: Lifecycle) -> bool {
+        lifecycle == Lifecycle::Serving && self.reasons(endpoint).is_empty()
+    }
+
+    /// Why an endpoint takes no connections, or is open and not ready; nothing if it serves.
+    #[must_use]
+    pub fn reasons(&self, endpoint: &EndpointPlan) -> Vec<String> {
+        match &endpoint.state {
+            _ if self.is_drained(endpoint) => vec!["it was told to drain".to_owned()],
+            EndpointState::Ready { instance } => instance.instance().unready().into_iter().collect(),
+            EndpointState::Refused(reasons) => reasons.clone(),
+        }
+    }
+
     /// Lines of the access log dropped so far. Every endpoint writes to the same log.
     #[must_use]
     pub fn access_log_dropped(&self) -> u64 {
@@ -176,20 +201,5 @@ impl State {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether an endpoint takes connections, given how far the gateway is.
-#[must_use]
-pub fn is_up(endpoint: &EndpointPlan, lifecycle: Lifecycle) -> bool {
-    lifecycle == Lifecycle::Serving && reasons(endpoint).is_empty()
-}
-
-/// Why an endpoint is refused, or is open and not ready; nothing if it serves.
-#[must_use]
-pub fn reasons(endpoint: &EndpointPlan) -> Vec<String> {
-    match &endpoint.state {
-        EndpointState::Ready { instance } => instance.instance().unready().into_iter().collect(),
-        EndpointState::Refused(reasons) => reasons.clone(),
     }
 }

@@ -10,7 +10,7 @@ use crate::admin::exposition::Format;
 use crate::admin::redact::redact;
 use crate::admin::routes::Asked;
 use crate::admin::scrape::scrape;
-use crate::admin::state::{Lifecycle, Snapshot, is_up, reasons};
+use crate::admin::state::{Lifecycle, Snapshot};
 use crate::admin::stats::Stats;
 use crate::admin::tls_view;
 use crate::admin::version as build;
@@ -26,9 +26,10 @@ pub(crate) fn healthz(_: &Asked<'_>) -> Answer {
 
 pub(crate) fn readyz(asked: &Asked<'_>) -> Answer {
     let lifecycle = asked.admin.state.lifecycle();
-    let needed = asked.running.plan.endpoints.iter().filter(|plan| plan.required && !reasons(plan).is_empty());
+    let needed =
+        asked.running.plan.endpoints.iter().filter(|plan| plan.required && !asked.running.reasons(plan).is_empty());
     let refused: Vec<_> =
-        needed.map(|plan| json!({ "endpoint": plan.endpoint.name, "reasons": reasons(plan) })).collect();
+        needed.map(|plan| json!({ "endpoint": plan.endpoint.name, "reasons": asked.running.reasons(plan) })).collect();
     let ready = lifecycle == Lifecycle::Serving && refused.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let reloads = asked.admin.state.reloads();
@@ -144,9 +145,9 @@ fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Val
         "addresses": running.addresses.get(&plan.endpoint.name),
         "handler": { "name": plan.handler.0, "type": plan.handler.1 },
         "required": plan.required,
-        "state": state(plan),
-        "reasons": reasons(plan),
-        "up": is_up(plan, lifecycle),
+        "state": state(plan, running),
+        "reasons": running.reasons(plan),
+        "up": running.is_up(plan, lifecycle),
         "max_connections": plan.max_connections,
         "connections_active": level(plan.context.metrics.sum(|c| c.active.get())),
         "served": plan.endpoint.tls.then(|| served(plan)),
@@ -154,10 +155,11 @@ fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Val
     })
 }
 
-fn state(plan: &EndpointPlan) -> &'static str {
+fn state(plan: &EndpointPlan, running: &Snapshot) -> &'static str {
     match plan.instance() {
+        _ if running.is_drained(plan) => "draining",
         None => "refused",
-        Some(_) if reasons(plan).is_empty() => "ready",
+        Some(_) if running.reasons(plan).is_empty() => "ready",
         Some(_) => "not_ready",
     }
 }

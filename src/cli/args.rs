@@ -57,7 +57,9 @@ pub(super) enum Command {
     /// Connections stay. Where anything is wrong, nothing changes, every error is printed, and the exit status is 1.
     Reload(ReloadArgs),
     /// Have a running gateway let what is in flight end, then exit
-    Drain(ControlArgs),
+    Drain(DrainArgs),
+    /// Change the least severe event that a running gateway logs, until it starts again
+    Log(LogArgs),
     /// Have a running gateway start the program that is installed now, and hand every listening socket over to it
     ///
     /// No connection is refused: the old process drains once the new one serves. If that does not start, nothing changes and
@@ -83,13 +85,14 @@ pub(super) enum Command {
 }
 
 /// The commands by name, for `man`.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "check",
     "audit",
     "explain",
     "reload",
     "drain",
+    "log",
     "upgrade",
     "status",
     "schema",
@@ -169,6 +172,26 @@ pub(super) struct ReloadArgs {
     /// Only say what a reload would change, or why it would fail
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// What `drain` is told.
+#[derive(Debug, Args)]
+pub(super) struct DrainArgs {
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+    /// Only have this endpoint take no more connections and let those that it has end; the gateway goes on
+    #[arg(long, value_name = "NAME")]
+    pub(super) endpoint: Option<String>,
+}
+
+/// What `log` is told.
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// The level
+    #[arg(value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub(super) level: String,
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
 }
 
 /// What `explain` is told.

@@ -1,4 +1,4 @@
-//! `portcullis reload`, `drain` and `status`: what a running gateway is asked through its control socket.
+//! `portcullis reload`, `drain`, `log` and `status`: what a running gateway is asked through its control socket.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{ControlArgs, ReloadArgs};
+use super::args::{ControlArgs, DrainArgs, LogArgs, ReloadArgs};
 use super::report::{Terminal, errors};
 use crate::config::{Problem, Source};
 use crate::reload::{Change, Failure};
@@ -40,11 +40,31 @@ pub(super) fn reload(args: &ReloadArgs, out: &mut dyn Write, terminal: &mut Term
     })
 }
 
-/// Has the gateway drain and end.
-pub(super) fn drain(args: &ControlArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
-    match asked(args, "POST", "/drain") {
+/// Has the gateway drain and end, or one of its endpoints drain.
+pub(super) fn drain(args: &DrainArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
+    let target = match &args.endpoint {
+        Some(name) if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) => {
+            return Ok(terminal.fault(&format!("there is no endpoint {name:?}")));
+        }
+        Some(name) => format!("/endpoints/{name}/drain"),
+        None => "/drain".to_owned(),
+    };
+    match asked(&args.control, "POST", &target) {
         Ok((202, _)) => {
-            writeln!(out, "draining: nothing new is accepted, and what is in flight may end")?;
+            let what = args.endpoint.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            writeln!(out, "draining{what}: nothing new is accepted, and what is in flight may end")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok((status, body)) => Ok(terminal.fault(&unexpected(status, &body))),
+        Err(problems) => Ok(terminal.problems(&problems)),
+    }
+}
+
+/// Changes what the gateway logs.
+pub(super) fn log(args: &LogArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
+    match asked(&args.control, "POST", &format!("/log?level={}", args.level)) {
+        Ok((200, _)) => {
+            writeln!(out, "the log's level is {} until the gateway starts again", args.level)?;
             Ok(ExitCode::SUCCESS)
         }
         Ok((status, body)) => Ok(terminal.fault(&unexpected(status, &body))),

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::writer::MakeWriterExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use super::args::RunArgs;
 use super::check::load;
@@ -27,8 +29,8 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write, terminal: &mut Terminal) 
         Ok(loaded) => loaded,
         Err(problems) => return Ok(terminal.problems(&problems)),
     };
-    log_to_stderr(&config.log);
-    let mut builder = Gateway::builder(config).directory(source.directory());
+    let set_level = log_to_stderr(&config.log);
+    let mut builder = Gateway::builder(config).directory(source.directory()).log_level(set_level);
     builder = match &args.config {
         Some(file) => builder.reload_from(file),
         None => builder.development_certificate(),
@@ -93,23 +95,32 @@ fn say_what_to_try(running: &Running, out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Events go to standard error; standard output is the access log's.
-fn log_to_stderr(config: &LogConfig) {
-    let level = match config.level {
+/// Events go to standard error; standard output is the access log's. What changes their level while the gateway runs.
+fn log_to_stderr(config: &LogConfig) -> impl Fn(LogLevel) + Send + Sync + 'static {
+    let (level, set) = reload::Layer::new(filter(config.level));
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // h2 warns of single frames: a client could fill the log with them, and they name no endpoint.
+    let is_ours =
+        |event: &Metadata<'_>| LevelFilter::current() >= LevelFilter::DEBUG || !event.target().starts_with("h2::");
+    let events = fmt::layer().with_writer(io::stderr.with_filter(is_ours)).with_target(false);
+    let events = match config.format {
+        LogFormat::Text => events.with_ansi(colour).boxed(),
+        LogFormat::Json => events.json().flatten_event(true).boxed(),
+    };
+    // Installing fails only where there is one already, as in a test.
+    let _ = tracing::subscriber::set_global_default(Registry::default().with(level).with(events));
+    move |level| {
+        // It fails only where the log is gone, and then there is nobody to tell.
+        let _ = set.reload(filter(level));
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // h2 warns of single frames: a client could fill the log with them, and they name no endpoint.
-    let is_ours = move |event: &Metadata<'_>| level >= LevelFilter::DEBUG || !event.target().starts_with("h2::");
-    let writer = io::stderr.with_filter(is_ours);
-    let events = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_target(false);
-    // Installing fails only where there is one already, as in a test.
-    let _ = match config.format {
-        LogFormat::Text => tracing::subscriber::set_global_default(events.with_ansi(colour).finish()),
-        LogFormat::Json => tracing::subscriber::set_global_default(events.json().flatten_event(true).finish()),
-    };
+    }
 }

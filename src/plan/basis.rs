@@ -102,7 +102,7 @@ impl Basis {
 }
 
 /// The upstreams that a handler's table names.
-fn named_upstreams(config: &HandlerConfig) -> Vec<&str> {
+pub(super) fn named_upstreams(config: &HandlerConfig) -> Vec<&str> {
     match config {
         HandlerConfig::HttpProxy(config) => {
             let routes = config.routes.iter().filter_map(|route| route.upstream.as_deref());

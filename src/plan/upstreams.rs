@@ -19,6 +19,23 @@ pub(super) fn plan(inputs: &Inputs<'_>, problems: &mut Problems) -> Vec<Arc<Upst
     configs.map(|(name, config)| taking_over(upstream(inputs, name, config, problems), inputs.previous)).collect()
 }
 
+/// The running upstreams, but for those whose files hold something else now.
+pub(super) fn renew(inputs: &Inputs<'_>, running: &Plan, problems: &mut Problems) -> Vec<Arc<Upstream>> {
+    let renewed = |known: &Arc<Upstream>| {
+        let config = inputs.config.upstreams.get(&*known.name).filter(|_| known.files().next().is_some());
+        let Some(config) = config else { return Arc::clone(known) };
+        let mut faults = Problems::default();
+        let tls = tls::plan(inputs, &known.name, config, known.policy.protocol, &mut faults);
+        // Servers' names are looked up only where something is new: that may take long, or fail.
+        let same = faults.is_empty() && format!("{tls:?}") == format!("{:?}", known.tls);
+        if same {
+            return Arc::clone(known);
+        }
+        taking_over(upstream(inputs, &known.name, config, problems), Some(running))
+    };
+    running.upstreams.iter().map(renewed).collect()
+}
+
 /// The running upstream of the same name where it is equal; else the fresh one, with what its servers have gathered.
 fn taking_over(fresh: Upstream, running: Option<&Plan>) -> Arc<Upstream> {
     match running.and_then(|plan| plan.upstreams.iter().find(|upstream| upstream.name == fresh.name)) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::difference::Difference;
 use crate::plan::{EndpointPlan, Plan};
 
 /// What a reload changed, by the endpoints' names.
@@ -20,6 +21,9 @@ pub struct Change {
     pub changed: Vec<String>,
     /// Endpoints that go on as they were, sessions included.
     pub unchanged: Vec<String>,
+    /// Where it was only tried: what would be different, for each endpoint that is added, removed or changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
 }
 
 impl Change {
@@ -37,6 +41,11 @@ impl Change {
         }
         let gone = running.endpoints.iter().map(name).filter(|name| next.endpoint(name).is_none());
         change.removed = gone.collect();
+        if dry_run {
+            let touched = change.added.iter().chain(&change.removed).chain(&change.changed);
+            let differences = touched.map(|name| Difference::of(name, running, next));
+            change.differences = differences.filter(Difference::tells).collect();
+        }
         change
     }
 }
@@ -45,16 +54,25 @@ fn name(endpoint: &Arc<EndpointPlan>) -> String {
     endpoint.endpoint.name.to_string()
 }
 
-/// Such as `reloaded: added api; changed internet; 3 unchanged`.
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.dry_run { "a reload would do this: " } else { "reloaded: " })?;
+impl Change {
+    /// One line, such as `reloaded: added api; changed internet; 3 unchanged`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = String::from(if self.dry_run { "a reload would do this: " } else { "reloaded: " });
         for (what, names) in [("added", &self.added), ("removed", &self.removed), ("changed", &self.changed)] {
             if !names.is_empty() {
-                write!(f, "{what} {}; ", names.join(", "))?;
+                line.push_str(&format!("{what} {}; ", names.join(", ")));
             }
         }
-        write!(f, "{} unchanged", self.unchanged.len())
+        line + &format!("{} unchanged", self.unchanged.len())
+    }
+}
+
+/// The line; what was only tried goes on over several lines.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line())?;
+        self.differences.iter().try_for_each(|difference| difference.fmt(f))
     }
 }
 

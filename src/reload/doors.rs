@@ -4,7 +4,7 @@
 //! all or nothing; [`Doors::commit`] cannot fail. A socket whose address stays is never closed: closing a `SO_REUSEPORT`
 //! socket loses the connections that wait in its queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(super) struct Doors {
     gateway_limit: Arc<Limit>,
     limits: BTreeMap<EndpointName, Arc<Limit>>,
     open: Vec<Listening>,
+    /// Endpoints that were told to drain, and are not opened again.
+    drained: BTreeSet<EndpointName>,
     spares: Spares,
 }
 
@@ -64,7 +66,14 @@ enum From {
 impl Doors {
     /// None open yet; what will be is kept in `spares` too.
     pub(super) fn new(workers: usize, spares: Spares) -> Self {
-        Self { workers, gateway_limit: Limit::new(0), limits: BTreeMap::new(), open: Vec::new(), spares }
+        Self {
+            workers,
+            gateway_limit: Limit::new(0),
+            limits: BTreeMap::new(),
+            open: Vec::new(),
+            drained: BTreeSet::new(),
+            spares,
+        }
     }
 
     /// Opens what the plan asks for and is neither open nor `inherited`.
@@ -74,8 +83,9 @@ impl Doors {
     pub(super) fn prepare(&self, plan: &Plan, inherited: &mut Inherited) -> Result<Prepared, Vec<String>> {
         let mut claimed = vec![false; self.open.len()];
         let (mut prepared, mut faults) = (Vec::new(), Vec::new());
-        let ready = plan.endpoints.iter().filter(|endpoint| matches!(endpoint.state, EndpointState::Ready { .. }));
-        for endpoint in ready {
+        let drained = |endpoint: &EndpointPlan| self.drained.contains(&endpoint.endpoint.name);
+        let wanted = plan.endpoints.iter().filter(|endpoint| endpoint.is_ready() && !drained(endpoint));
+        for endpoint in wanted {
             let name = &endpoint.endpoint.name;
             let mut places = Vec::new();
             for &written in &endpoint.listen {
@@ -85,11 +95,11 @@ impl Doors {
                         claimed[index] = true;
                         Ok(From::Open(index))
                     }
-                    None => open(written, self.workers, inherited),
+                    None => open(written, self.workers, inherited).or_else(|error| self.open_beside(written, error)),
                 };
                 match from {
                     Ok(from) => places.push(Place { written, from }),
-                    Err(error) => faults.push(self.fault(name, written, &error)),
+                    Err(error) => faults.push(cannot_listen(&format!("endpoint {name:?}"), written, &error)),
                 }
             }
             prepared.push((Arc::clone(endpoint), places));
@@ -97,22 +107,29 @@ impl Doors {
         if faults.is_empty() { Ok(Prepared(prepared)) } else { Err(faults) }
     }
 
-    /// Why an address cannot be opened. The kernel does not say who is in the way: it may be we, where an endpoint goes from
-    /// every address of the machine to one of them, or back.
-    fn fault(&self, endpoint: &EndpointName, written: SocketAddr, error: &io::Error) -> String {
-        let covers = |open: &&Listening| {
+    /// Opens an address beside one of ours that is in the way: an endpoint goes from every address of the machine to one of
+    /// them, or back. The plan names only one of the two, so the other one closes.
+    fn open_beside(&self, written: SocketAddr, error: io::Error) -> io::Result<From> {
+        let covers = |open: &Listening| {
             let (a, b) = (open.bound, written);
             let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
             a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && overlap
         };
-        match self.open.iter().find(covers).filter(|_| error.kind() == io::ErrorKind::AddrInUse) {
-            Some(ours) => format!(
-                "endpoint {endpoint:?}: cannot listen on {written} while this gateway listens on {}; restart it to go \
-                 from one to the other",
-                ours.bound
-            ),
-            None => cannot_listen(&format!("endpoint {endpoint:?}"), written, error),
+        if error.kind() != io::ErrorKind::AddrInUse || !self.open.iter().any(covers) {
+            return Err(error);
         }
+        Ok(From::New { bound: written, sockets: listener::open_shared(written, self.workers)? })
+    }
+
+    /// Closes the addresses of an endpoint for good, and asks its connections to end.
+    pub(super) fn drain(&mut self, endpoint: &EndpointName) {
+        self.drained.insert(endpoint.clone());
+        self.open.retain(|open| open.endpoint != *endpoint);
+    }
+
+    /// Endpoints that were told to drain.
+    pub(super) fn drained(&self) -> &BTreeSet<EndpointName> {
+        &self.drained
     }
 
     /// Finds an address among those that are open. Port 0 stands for whatever the same endpoint was given for it.
@@ -131,6 +148,7 @@ impl Doors {
     pub(super) fn commit(&mut self, plan: &Plan, prepared: Prepared) -> (Vec<Vec<Opened>>, Addresses) {
         self.gateway_limit.set_max(plan.max_connections);
         self.limits.retain(|name, _| plan.endpoint(name.as_str()).is_some());
+        self.drained.retain(|name| plan.endpoint(name.as_str()).is_some());
         let mut opened: Vec<Vec<Opened>> = (0..self.workers).map(|_| Vec::new()).collect();
         let mut addresses = Addresses::new();
         let mut before: Vec<Option<Listening>> = self.open.drain(..).map(Some).collect();

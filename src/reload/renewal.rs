@@ -101,12 +101,12 @@ impl Reloader {
             change.changed.retain(|name| is_served_anew(&running.plan, &plan, name));
             let prepared = self.doors.prepare(&plan, &mut Inherited::default()).map_err(|errors| Failure { errors })?;
             let addresses = self.swap(&plan, prepared);
-            let next = Snapshot { plan: Arc::new(plan), addresses };
+            let next = Snapshot { plan: Arc::new(plan), addresses, drained: self.doors.drained().clone() };
             let (plan, addresses) = (Arc::clone(&next.plan), next.addresses.clone());
             state.replace(next);
             if !change.changed.is_empty() {
                 state.renewed();
-                info!("files or the clock have changed; {change}");
+                info!("files or the clock have changed; {}", change.line());
                 log_endpoints(&plan, &change, &addresses);
             }
         }

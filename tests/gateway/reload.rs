@@ -129,15 +129,97 @@ fn endpoints_come_and_go_and_a_port_in_use_changes_nothing() {
 }
 
 #[test]
-fn going_from_one_address_to_all_of_them_is_an_error_that_says_who_is_in_the_way() {
+fn an_endpoint_goes_from_one_address_to_all_of_them_and_back() {
     let address = free_address();
     let gateway = Gateway::start(&format!("{}{}", show(), plain("front", address)));
+    let mut kept = connect(address);
+    assert_eq!(ask(&mut kept, GET).status, 200);
+    let other = SocketAddr::from(([127, 0, 0, 2], address.port()));
     let every = SocketAddr::from(([0, 0, 0, 0], address.port()));
     gateway.configure(&format!("{}{}", show(), plain("front", every)));
-    let output = gateway.command(&["reload"]);
-    let expected = format!("cannot listen on {every} while this gateway listens on {address}; restart it");
-    assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+    assert_eq!(gateway.reload(), "reloaded: changed front; 0 unchanged\n");
+    assert_eq!(get(other, "/").status, 200);
     assert_eq!(get(address, "/").status, 200);
+    assert_eq!(read_to_end(&mut kept).0, b"", "its address is gone, so an idle connection ends");
+    gateway.configure(&format!("{}{}", show(), plain("front", address)));
+    assert_eq!(gateway.reload(), "reloaded: changed front; 0 unchanged\n");
+    assert_eq!(get(address, "/").status, 200);
+    while TcpStream::connect(other).is_ok() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn one_endpoint_drains_stays_closed_across_reloads_and_is_said_not_to_be_ready() {
+    let local = ([127, 0, 0, 1], 0).into();
+    let config = format!("{}{}{}", show(), plain("front", local), plain("other", local));
+    let gateway = Gateway::start(&config);
+    let front = gateway.address("front");
+    let mut kept = connect(front);
+    assert_eq!(ask(&mut kept, GET).status, 200);
+    let output = gateway.command(&["drain", "--endpoint", "front"]);
+    assert_eq!(stdout(&output), "draining front: nothing new is accepted, and what is in flight may end\n");
+    assert_eq!(read_to_end(&mut kept).0, b"", "an idle connection ends");
+    while TcpStream::connect(front).is_ok() {
+        std::thread::yield_now();
+    }
+    assert_eq!(gateway.reload(), "reloaded: 2 unchanged\n");
+    assert!(TcpStream::connect(front).is_err(), "a reload does not open it again");
+    let seen = gateway.json("/endpoints/front");
+    assert_eq!((&seen["state"], &seen["up"]), (&"draining".into(), &false.into()));
+    let ready = gateway.get("/readyz");
+    assert!(ready.status == 503 && ready.body.contains("it was told to drain"), "{}", ready.body);
+    assert_eq!(gateway.metric("portcullis_endpoint_up{endpoint=\"front\"}"), Some(0.0));
+    assert_eq!(get(gateway.address("other"), "/").status, 200);
+
+    let unknown = gateway.command(&["drain", "--endpoint", "fronnt"]);
+    assert!(unknown.status.code() == Some(1) && stderr(&unknown).contains("no such endpoint"), "{}", stderr(&unknown));
+    // Taken out and put back, it is another endpoint.
+    gateway.configure(&format!("{}{}", show(), plain("other", local)));
+    gateway.reload();
+    let address = free_address();
+    gateway.configure(&config.replace(
+        "listen = \"127.0.0.1:0\"\nclass = \"internal\"\nhandler = \"show\"\n[endpoints.other]",
+        &format!("listen = \"{address}\"\nclass = \"internal\"\nhandler = \"show\"\n[endpoints.other]"),
+    ));
+    gateway.reload();
+    assert_eq!(get(address, "/").status, 200);
+}
+
+#[test]
+fn a_reload_that_is_tried_tells_chains_findings_and_connections() {
+    let mut gateway = Gateway::start_in(folder_with("localhost"), &tls_front());
+    let kept = connect(gateway.address("front"));
+    gateway.wait_for_metric("portcullis_connections_active{endpoint=\"front\"}", 1.0);
+    install(&gateway.folder, "incomplete");
+    let tried = stdout(&gateway.command(&["reload", "--dry-run"]));
+    assert!(tried.starts_with("a reload would do this: changed front; 0 unchanged\n"), "{tried}");
+    for part in [
+        "\nfront: connections now: 1, which end as they began\n",
+        "site.pem: is another, until ",
+        "(rule chain-incomplete)",
+    ] {
+        assert!(tried.contains(part), "{part:?} is not in {tried}");
+    }
+    assert_eq!(gateway.count_in_log("chain-incomplete"), 0, "nothing was taken");
+    drop(kept);
+    gateway.signal("HUP");
+    gateway.wait_for_log("(rule chain-incomplete)");
+}
+
+#[test]
+fn the_logs_level_is_changed_while_the_gateway_runs() {
+    let config = format!("{}{}", show(), plain("front", ([127, 0, 0, 1], 0).into()));
+    let mut gateway = Gateway::start(&format!("{config}[log]\nlevel = \"info\"\n"));
+    let changed = gateway.command(&["log", "error"]);
+    assert_eq!(stdout(&changed), "the log's level is error until the gateway starts again\n");
+    gateway.reload();
+    assert_eq!(gateway.count_in_log("reloaded"), 0);
+    gateway.command(&["log", "info"]);
+    gateway.wait_for_log("the log's level is info from now on");
+    gateway.reload();
+    gateway.wait_for_log("reloaded: 1 unchanged");
+    assert_eq!(gateway.command(&["log", "loud"]).status.code(), Some(2));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Files that change are taken without being asked for, and so is the clock; what is broken on disk changes nothing.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::support::tls::{endpoint_with, s_client, show};
+use crate::support::tls::{endpoint_with, rustls, s_client, show};
 use crate::support::{Folder, Gateway, cert};
 
 const SUCCEEDED: &str = "portcullis_config_reloads_total{result=\"success\"}";
@@ -282,4 +284,66 @@ fn a_renewed_revocation_list_turns_its_clients_away_and_a_broken_one_lets_nobody
     authority.revoke(&gateway.folder, &[]);
     gateway.wait_for_log(MENDED);
     assert!(s_client(gateway.address("front"), &client).answered());
+}
+
+/// A TLS connection that can be asked again and again.
+fn kept(gateway: &Gateway) -> impl FnMut() {
+    let mut stream = rustls(gateway.address("front"));
+    move || {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let mut buffer = [0; 1024];
+        // The body ends in a bare line feed, the head does not.
+        while !answer.ends_with(b"\n") || answer.ends_with(b"\r\n") {
+            let n = stream.read(&mut buffer).unwrap();
+            assert!(n > 0, "cut: {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&buffer[..n]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    }
+}
+
+#[test]
+fn many_renewals_under_load_fail_no_request_and_leave_nothing_behind() {
+    const ROUNDS: u32 = 24;
+    let folder = Folder::new();
+    let days = |round: u32| Duration::from_secs(u64::from(30 + round) * 24 * 3600);
+    // What clients verify is always the first chain; the second is the one that is renewed.
+    for kind in ["pem", "key"] {
+        folder.write(&format!("first.{kind}"), part("localhost", kind));
+    }
+    issue(&folder, "second", days(0));
+    let audit =
+        "[audit]\nexpiry_warning = \"1s\"\nrules = { validity-too-long = \"off\", self-signed-leaf = \"off\" }\n";
+    let gateway = Gateway::start_in(folder, &format!("{}{audit}", config(&["first", "second"])));
+    let mut idle: Vec<_> = (0..20).map(|_| kept(&gateway)).collect();
+    idle.iter_mut().for_each(|ask| ask());
+    let stop = AtomicBool::new(false);
+    let load = |mut ask: Box<dyn FnMut() + Send>| {
+        while !stop.load(Ordering::Relaxed) {
+            ask();
+        }
+    };
+    let measure = || ["process_open_fds", "process_resident_memory_bytes"].map(|name| gateway.metric(name).unwrap());
+    let measured = std::thread::scope(|scope| {
+        let asking: Box<dyn FnMut() + Send> = Box::new(kept(&gateway));
+        let coming: Box<dyn FnMut() + Send> = Box::new(|| kept(&gateway)());
+        scope.spawn(|| load(asking));
+        scope.spawn(|| load(coming));
+        let measured: Vec<_> = (1..=ROUNDS)
+            .map(|round| {
+                issue(&gateway.folder, "second", days(round));
+                gateway.wait_for_metric(SUCCEEDED, f64::from(round));
+                measure()
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        measured
+    });
+    idle.iter_mut().for_each(|ask| ask());
+    assert_eq!(gateway.metric(FAILED), Some(0.0));
+    // The first third warms up.
+    let growth = |index: usize| measured[ROUNDS as usize - 1][index] - measured[ROUNDS as usize / 3][index];
+    assert!(growth(0) < 5.0, "descriptors: {measured:?}");
+    assert!(growth(1) < 8.0 * 1024.0 * 1024.0, "memory: {measured:?}");
 }

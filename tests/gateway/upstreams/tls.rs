@@ -50,6 +50,22 @@ fn a_server_whose_certificate_does_not_verify_gets_nothing() {
 }
 
 #[test]
+fn an_authority_whose_file_changes_is_believed_without_a_word() {
+    let (_nginx, address) = nginx("");
+    let folder = Folder::new();
+    folder.write("authority.pem", std::fs::read(cert("ca-rsa.pem")).unwrap());
+    let tls = format!("tls = {{ ca = \"authority.pem\", {NAMED} }}");
+    let mut gateway = Gateway::start_in(folder, &with_app(&http_proxy(&[address], ""), &tls));
+    assert_eq!(ask(&mut connect(gateway.address("front")), GET).status, 502);
+    gateway.folder.write("authority.pem", std::fs::read(cert("ca.pem")).unwrap());
+    gateway.wait_for_log("files or the clock have changed; reloaded: changed front");
+    assert_eq!(ask(&mut connect(gateway.address("front")), GET).status, 200);
+    gateway.folder.write("authority.pem", "half of it");
+    gateway.wait_for_log("files have changed and are not taken");
+    assert_eq!(ask(&mut connect(gateway.address("front")), GET).status, 200);
+}
+
+#[test]
 fn a_server_that_asks_for_a_certificate_gets_the_gateways_own() {
     let (_nginx, address) = nginx(&format!("ssl_client_certificate {}; ssl_verify_client on;", cert("clients-ca.pem")));
     let own = format!("{NAMED}, chain = {:?}, key = {:?}", cert("client.pem"), cert("client.key"));
