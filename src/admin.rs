@@ -5,6 +5,7 @@
 //! [`State`]. Follow a request from `accept` here to `guard`, `routes` and `views`.
 
 mod accept;
+mod acme;
 mod answer;
 pub(crate) mod control;
 mod dashboard;

@@ -7,6 +7,7 @@
 //! Words such as durations and addresses stay text here. `plan` reads them, so that one run can report everything that
 //! is wrong with a file, each with its line and column.
 
+mod acme;
 mod document;
 mod nearest;
 mod problem;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Class;
 
+pub use acme::{AcmeConfig, ChallengeConfig, ExternalAccountConfig};
 pub use nearest::nearest;
 pub use problem::{Place, Problem, Problems};
 pub use schema::json_schema;
@@ -43,6 +45,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How findings about certificates weigh.
     pub audit: AuditConfig,
+    /// Authorities that issue certificates by ACME (RFC 8555), by name.
+    pub acme: BTreeMap<String, AcmeConfig>,
     /// The doors, by name. An endpoint's name is its identity in logs, metrics, headers and handlers.
     pub endpoints: BTreeMap<String, EndpointConfig>,
     /// What serves connections, by name. Each endpoint that names a handler gets an instance of its own.
@@ -436,14 +440,23 @@ pub enum OnUnfit {
     Refuse,
 }
 
-/// One `[[endpoints.NAME.tls.certificates]]`
+/// One `[[endpoints.NAME.tls.certificates]]`: either `chain` and `key`, or `acme` and `names`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("dependentRequired" = { "chain": ["key"], "key": ["chain"], "acme": ["names"], "names": ["acme"] }))]
 pub struct CertificateConfig {
     /// PEM file: the leaf, then its issuers.
-    pub chain: PathBuf,
+    #[serde(default)]
+    pub chain: Option<PathBuf>,
     /// PEM file: the leaf's private key.
-    pub key: PathBuf,
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The `[acme.NAME]` that issues and renews it.
+    #[serde(default)]
+    pub acme: Option<String>,
+    /// The names that it is issued for. It goes by the first one; changing the others has it issued anew.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// Client certificates for this chain's names alone, in place of the endpoint's own `client_auth`.
     #[serde(default)]
     pub client_auth: Option<ClientAuthConfig>,

@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::{Level, debug};
+use tracing::{Level, debug, info};
 
 pub use self::limits::{Limit, Slot};
 
@@ -190,15 +190,25 @@ async fn shake_hands(
 ) -> Option<(Stream, TlsInfo)> {
     let start = Instant::now();
     let counters = plan.context.metrics.here();
-    match handshake::accept(&terms.acceptor, socket, deadline).await {
-        Ok((stream, info)) => {
+    match handshake::accept(terms, socket, deadline).await {
+        Ok(None) => {
+            info!(endpoint = %plan.endpoint.name, %client, "answered a challenge of ACME");
+            None
+        }
+        Ok(Some((stream, info))) => {
             counters.handshakes.count(crate::metrics::handshake_key(info.version, info.group, info.resumed));
             counters.handshake_seconds.observe(start.elapsed());
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             counters.evidence.note(&info, client.ip(), now.as_secs());
             Some((stream, info))
         }
-        Err(failed) => fail(plan, client, &failed),
+        Err(mut failed) => {
+            if plan.is_waiting() && failed.reason == HandshakeFailure::NoCommonAlgorithm {
+                failed.reason = HandshakeFailure::NoCertificate;
+                failed.message = plan.certificates.waiting.join("; ");
+            }
+            fail(plan, client, &failed)
+        }
     }
 }
 

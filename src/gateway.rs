@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 pub use self::signals::Signals;
 use crate::access_log::AccessLog;
+use crate::acme::Keeper;
 use crate::admin;
 use crate::admin::control::{Control, SetLogLevel, Wishes};
 use crate::admin::state::{Lifecycle, Snapshot, State};
@@ -44,7 +45,13 @@ impl Gateway {
     #[must_use]
     pub fn builder(config: Config) -> Builder {
         let directory = PathBuf::from(".");
-        let recipe = Recipe { file: None, directory, handlers: HashMap::new(), development_certificate: false };
+        let recipe = Recipe {
+            file: None,
+            directory,
+            handlers: HashMap::new(),
+            development_certificate: false,
+            challenges: Arc::default(),
+        };
         let origin = Origin { sockets: Vec::new(), take_over: None, successor: None, log_level: None };
         Builder { config, recipe, origin }
     }
@@ -218,6 +225,7 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Res
         admin_address: admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
         admin: None,
         control: None,
+        acme: None,
         reload: None,
         workers: Vec::new(),
         wishes: Wishes {
@@ -235,6 +243,7 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Res
         let stop = Drain::new();
         running.admin = Some((stop.clone(), admin::start(socket, Arc::clone(&state), stop)?));
     }
+    let challenges = Arc::clone(reloader.challenges());
     let orders = running.start_workers(plan.workers)?;
     let addresses = reloader.begin(&plan, ready, orders);
     state.replace(Snapshot { plan: Arc::clone(&plan), addresses, drained: BTreeSet::new() });
@@ -242,11 +251,13 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Res
     running.reload = Some((reload.clone(), thread));
     if let Some(control) = control {
         let stop = Drain::new();
-        let served = control.start(Arc::clone(&state), reload, running.wishes.clone(), stop.clone())?;
+        let served = control.start(Arc::clone(&state), reload.clone(), running.wishes.clone(), stop.clone())?;
         running.control = Some((stop, served));
     }
     state.set_lifecycle(Lifecycle::Serving);
     running.log_summary(&plan);
+    let stop = Drain::new();
+    running.acme = Some((stop.clone(), Keeper::start(state, reload, challenges, stop)?));
     notify::ready();
     if let Some(predecessor) = predecessor {
         match predecessor.serving() {
@@ -300,6 +311,7 @@ pub struct Running {
     admin: Option<(Drain, JoinHandle<()>)>,
     admin_address: Option<SocketAddr>,
     control: Option<(Drain, JoinHandle<()>)>,
+    acme: Option<(Drain, JoinHandle<()>)>,
     reload: Option<(Handle, JoinHandle<()>)>,
     /// What the control socket may ask for.
     wishes: Wishes,
@@ -340,6 +352,7 @@ impl Running {
         notify::status("draining: what is in flight may end");
         self.state.set_lifecycle(Lifecycle::Draining);
         self.wishes.spares.close();
+        self.acme.iter().for_each(|(stop, _)| stop.begin());
         self.workers.iter().for_each(|(drain, _)| drain.begin());
     }
 
@@ -352,9 +365,9 @@ impl Running {
             }
         }
         // Last: readiness and metrics are wanted most while a gateway drains.
-        self.leave_admin();
+        self.leave_helpers();
         if let Some((handle, thread)) = self.reload.take() {
-            // It ends with the last handle; the control socket had the other one.
+            // It ends with the last handle; the control socket and the keeper of certificates had the others.
             drop(handle);
             if thread.join().is_err() {
                 error!("the reload thread panicked");
@@ -369,9 +382,10 @@ impl Running {
         info!("stopped");
     }
 
-    /// Closes the control socket and the admin port. At once where a successor answers there: its readiness counts.
-    fn leave_admin(&mut self) {
-        for (name, part) in [("control socket", self.control.take()), ("admin port", self.admin.take())] {
+    /// Closes the control socket and the admin port, and orders no certificates any more. At once where a successor answers there: its readiness counts.
+    fn leave_helpers(&mut self) {
+        let acme = ("keeper of certificates", self.acme.take());
+        for (name, part) in [acme, ("control socket", self.control.take()), ("admin port", self.admin.take())] {
             let Some((stop, thread)) = part else { continue };
             stop.begin();
             if thread.join().is_err() {
@@ -388,7 +402,7 @@ impl Running {
         let name = signals.wait(self.reload.as_ref().map(|(handle, _)| handle), &self.wishes);
         info!("{name}: draining; once more to stop at once");
         if self.wishes.handed_over.has_begun() {
-            self.leave_admin();
+            self.leave_helpers();
         } else {
             notify::stopping();
         }

@@ -24,6 +24,7 @@ use crate::metrics::EndpointMetrics;
 use crate::plugin::Chain;
 use crate::sampler::Sampler;
 use crate::stream::Stream;
+use crate::tls::challenge::Challenges;
 
 /// What an endpoint's own `settings` table says.
 pub type Settings = toml::Table;
@@ -161,6 +162,8 @@ pub struct Context {
     pub metrics: Arc<EndpointMetrics>,
     /// Where its line goes when it, or one of its requests, has ended.
     pub access_log: AccessLog,
+    /// What ACME's HTTP challenges are answered from, on a plain endpoint.
+    pub challenges: Arc<Challenges>,
 }
 
 /// How large a request may be, in bytes.

@@ -171,6 +171,8 @@ labels! {
         NoCommonAlgorithm = "no_common_algorithm",
         /// No application protocol in common.
         Alpn = "alpn",
+        /// There is no certificate yet; ACME will bring the first.
+        NoCertificate = "no_certificate",
         /// The client refused our certificate (its alert says so).
         ClientRefusedCertificate = "client_refused_certificate",
         /// The client sent no certificate where one is required.
@@ -354,6 +356,30 @@ impl EndpointMetrics {
     /// Counts a connection that was turned away.
     pub fn reject(&self, reason: Rejection) {
         self.here().rejected[reason as usize].add(1);
+    }
+}
+
+labels! {
+    /// Why a certificate could not be had by ACME.
+    AcmeFailure {
+        /// The authority cannot be reached, or has a fault of its own.
+        Unreachable = "unreachable",
+        /// The authority takes no more for now.
+        RateLimited = "rate_limited",
+        /// The authority makes us no account, or no longer knows it.
+        Account = "account",
+        /// The authority could not verify that a name is ours.
+        Challenge = "challenge",
+        /// The authority refused the order for another reason.
+        Refused = "refused",
+        /// It was not done in time.
+        Timeout = "timeout",
+        /// The audit denies the chain that was issued.
+        Audit = "audit",
+        /// The storage cannot be read or written.
+        Storage = "storage",
+        /// The chain is stored, but the gateway's configuration could not be planned with it.
+        Reload = "reload",
     }
 }
 

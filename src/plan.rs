@@ -4,6 +4,7 @@
 //! first. `gateway` runs a plan; `admin` shows it. `plan/endpoints.rs` makes the endpoints, `plan/certificates.rs`
 //! their TLS.
 
+pub mod acme;
 mod basis;
 mod certificates;
 mod chains;
@@ -37,12 +38,14 @@ use crate::tls::audit::decide::Fallback;
 use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{Audited, AuditedChain, Span};
+use crate::tls::challenge::Challenges;
 use crate::tls::client_auth::Crl;
 use crate::tls::server_config::{Acceptor, Offer};
 use crate::tls::tickets::Tickets;
 use crate::units;
 use crate::upstream::Upstream;
 
+pub use self::acme::AcmePlan;
 pub use self::basis::Basis;
 pub(crate) use self::files::Stamp;
 use self::passthrough::PassRule;
@@ -65,6 +68,8 @@ pub struct Plan {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Every handler, by name, for endpoints that are mended while the gateway runs.
     pub(crate) handlers: BTreeMap<String, Named>,
+    /// What is managed by ACME.
+    pub acme: AcmePlan,
 }
 
 /// The admin port's settings.
@@ -120,6 +125,8 @@ pub struct TlsTerms {
     pub alpn: Vec<String>,
     /// What seals session tickets.
     pub tickets: Arc<Tickets>,
+    /// What TLS-ALPN-01 is answered from; `None` where no chain needs it.
+    pub challenges: Option<Arc<Challenges>>,
 }
 
 /// What the audit found of an endpoint's chains.
@@ -135,6 +142,9 @@ pub struct Certificates {
     pub crls: Vec<Crl>,
     /// Why files that have changed are not taken, and what was read before is served on; a sentence each.
     pub held: Vec<String>,
+    /// Why there is no chain to serve yet although ACME will bring one: until then the endpoint is open and answers
+    /// challenges alone. Each reason is a sentence that names the chain.
+    pub waiting: Vec<String>,
     /// For how long all of this holds, as far as the clock is concerned.
     pub span: Span,
     /// Which files each of `audited` was read from.
@@ -178,6 +188,8 @@ pub struct Inputs<'a> {
     pub development_certificate: bool,
     /// Where access lines go.
     pub access_log: AccessLog,
+    /// What ACME's challenges are answered from.
+    pub challenges: Arc<Challenges>,
     /// The time by which certificates are judged.
     pub now: SystemTime,
     /// The plan that runs, on a reload: what did not change is taken over from it, whole, and so are all counters.
@@ -220,9 +232,9 @@ impl Plan {
             problems.take(&["gateway", "drain_timeout"], units::duration(&config.gateway.drain_timeout));
         let admin = admin(inputs, &mut problems);
         let policy = policy(config, &mut problems);
-        let upstreams = match inputs.renewed() {
-            Some(running) => upstreams::renew(inputs, running, &mut problems),
-            None => upstreams::plan(inputs, &mut problems),
+        let (upstreams, acme) = match inputs.renewed() {
+            Some(running) => (upstreams::renew(inputs, running, &mut problems), running.acme.clone()),
+            None => (upstreams::plan(inputs, &mut problems), acme::plan(inputs, &mut problems)),
         };
         let handlers = handlers(inputs, &upstreams, &mut problems);
         let endpoints = endpoints::plan(inputs, &handlers, &upstreams, policy.as_ref(), &mut problems);
@@ -249,6 +261,7 @@ impl Plan {
             endpoints,
             upstreams,
             handlers: handlers.into_iter().filter_map(|(name, named)| Some((name, named?))).collect(),
+            acme,
         })
     }
 
@@ -297,6 +310,12 @@ impl EndpointPlan {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.state, EndpointState::Ready { .. })
+    }
+
+    /// Whether it is open but has no chain to serve yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.certificates.waiting.is_empty()
     }
 
     /// Why it is refused, each reason a sentence that names it; nothing where it can serve.

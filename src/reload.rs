@@ -39,6 +39,7 @@ use crate::metrics::level;
 use crate::minder::Minder;
 use crate::notify;
 use crate::plan::{Aim, EndpointState, Inputs, Plan};
+use crate::tls::challenge::Challenges;
 use crate::worker::Order;
 
 /// How many reloads may wait while one runs. One is enough: it will read files that are newer than any wish before it.
@@ -53,6 +54,8 @@ pub(crate) struct Recipe {
     pub(crate) directory: PathBuf,
     pub(crate) handlers: HashMap<String, Arc<dyn Handler>>,
     pub(crate) development_certificate: bool,
+    /// What ACME's challenges are answered from, by every plan.
+    pub(crate) challenges: Arc<Challenges>,
 }
 
 impl Recipe {
@@ -70,6 +73,7 @@ impl Recipe {
             handlers: &self.handlers,
             development_certificate: self.development_certificate,
             access_log,
+            challenges: Arc::clone(&self.challenges),
             now: SystemTime::now(),
             previous,
             aim,
@@ -103,9 +107,18 @@ enum Cause {
     Stop,
 }
 
+/// What the thread is asked for.
 enum Wish {
-    Reload { dry_run: bool, answer: Option<oneshot::Sender<Result<Change, Failure>>> },
-    Drain { endpoint: String, answer: oneshot::Sender<Result<u64, NoEndpoint>> },
+    /// To renew the running plan.
+    Renew(oneshot::Sender<Result<(), Failure>>),
+    Reload {
+        dry_run: bool,
+        answer: Option<oneshot::Sender<Result<Change, Failure>>>,
+    },
+    Drain {
+        endpoint: String,
+        answer: oneshot::Sender<Result<u64, NoEndpoint>>,
+    },
 }
 
 /// There is no endpoint of the name that was asked for; these are there.
@@ -120,8 +133,18 @@ impl Handle {
     /// Reloads, or tries what a reload would do.
     pub(crate) async fn reload(&self, dry_run: bool) -> Result<Change, Failure> {
         let (answer, answered) = oneshot::channel();
+        self.ask(Wish::Reload { dry_run, answer: Some(answer) }, answered).await
+    }
+
+    /// Takes what the files hold now that the running configuration names, whether or not they are watched.
+    pub(crate) async fn renew(&self) -> Result<(), Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Wish::Renew(answer), answered).await
+    }
+
+    async fn ask<T>(&self, wish: Wish, answered: oneshot::Receiver<Result<T, Failure>>) -> Result<T, Failure> {
         let stopped = || Failure::new("the gateway is stopping");
-        self.0.send(Wish::Reload { dry_run, answer: Some(answer) }).await.map_err(|_| stopped())?;
+        self.0.send(wish).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -151,6 +174,11 @@ impl Reloader {
         let minder = Minder::start().map_err(|error| vec![format!("cannot start a thread: {error}")])?;
         let (workers, watch, broken_since) = (Vec::new(), None, None);
         Ok((Self { recipe, access_log, doors, workers, watch, broken_since, minder }, Ready(prepared)))
+    }
+
+    /// What challenges are answered from, by every plan.
+    pub(crate) fn challenges(&self) -> &Arc<Challenges> {
+        &self.recipe.challenges
     }
 
     /// Begins the first plan on the workers that receive from `workers`; returns where it listens.
@@ -197,6 +225,9 @@ impl Reloader {
     fn answer(&mut self, state: &State, wish: Wish) {
         // Whoever asked may have gone.
         match wish {
+            Wish::Renew(answer) => {
+                let _ = answer.send(self.renew_now(state));
+            }
             Wish::Reload { dry_run, answer } => {
                 let result = self.reload_as_asked(state, dry_run);
                 let _ = answer.map(|answer| answer.send(result));
@@ -335,7 +366,19 @@ fn refused(running: &Plan, next: &Plan) -> Vec<String> {
     let known =
         |name: &str| running.endpoint(name).is_some_and(|before| matches!(before.state, EndpointState::Refused(_)));
     let new = next.endpoints.iter().filter(|endpoint| strict || !known(endpoint.endpoint.name.as_str()));
-    new.flat_map(|endpoint| endpoint.refusals()).collect()
+    new.flat_map(|endpoint| endpoint.refusals()).chain(silenced(running, next)).collect()
+}
+
+/// Why endpoints would serve nothing until ACME brings a chain that serve one now.
+fn silenced(running: &Plan, next: &Plan) -> impl Iterator<Item = String> {
+    let serves = |name: &str| running.endpoint(name).is_some_and(|before| before.is_ready() && !before.is_waiting());
+    let silent = next.endpoints.iter().filter(move |endpoint| serves(endpoint.endpoint.name.as_str()));
+    silent.filter(|endpoint| endpoint.is_waiting()).map(|endpoint| {
+        let (name, reasons) = (&endpoint.endpoint.name, endpoint.certificates.waiting.join("; "));
+        format!(
+            "endpoint \"{name}\" would serve nothing meanwhile: {reasons}; list the present chain below it until then"
+        )
+    })
 }
 
 /// Tells every instance that serves no new connections any more that those it has should end in time.

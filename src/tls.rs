@@ -7,6 +7,7 @@ pub mod audit;
 mod by_name;
 pub mod certificate;
 pub mod chain;
+pub mod challenge;
 pub mod client_auth;
 pub mod client_config;
 pub mod client_hello;

@@ -191,6 +191,26 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], String> {
     Ok(bytes)
 }
 
+/// Reads a name that a certificate can be ordered for: lower case, without a trailing dot.
+///
+/// # Errors
+/// A sentence, where it is none. Wildcards are none: neither challenge that is answered here can prove them.
+pub fn dns_name(text: &str) -> Result<String, String> {
+    let refuse = |why: &str| Err(format!("{text:?} is no name to order for: {why}; write \"www.example.com\""));
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.starts_with("*.") {
+        return refuse("a wildcard can be proved by DNS alone, which is not done here");
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        return refuse("it is an address");
+    }
+    match host_name(name) {
+        Err(why) => refuse(&why),
+        Ok(()) if name.contains('_') => refuse("it has an underscore"),
+        Ok(()) => Ok(name.to_ascii_lowercase()),
+    }
+}
+
 /// Splits "HOST:PORT"; the brackets of an IPv6 host are taken off. The example is for the error's sake.
 fn host_and_port<'a>(text: &'a str, host: &str, port: u16) -> Result<(&'a str, u16), String> {
     if let Ok(bare) = text.parse::<Ipv6Addr>() {
@@ -318,6 +338,14 @@ mod tests {
             ["app", "app:", "app:0", ":3000", "a..b:1", "-a:1", "10.0.0.300:80", "http://app:80", "ä:80", "[app]:80"]
         {
             assert!(server_address(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_name_to_order_for_is_lower_case_and_neither_wildcard_nor_address() {
+        assert_eq!(dns_name("WWW.example.com."), Ok("www.example.com".into()));
+        for wrong in ["*.example.com", "127.0.0.1", "::1", "a_b.example.com", "", "a..b", "../x", "a/b"] {
+            assert!(dns_name(wrong).is_err(), "{wrong}");
         }
     }
 

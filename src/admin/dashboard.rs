@@ -97,6 +97,8 @@ fn state(plan: &EndpointPlan, asked: &Asked<'_>) -> (&'static str, &'static str)
     let lifecycle = asked.admin.state.lifecycle();
     if asked.running.is_drained(plan) {
         ("warn", "draining")
+    } else if plan.is_waiting() {
+        ("warn", "waiting")
     } else if !asked.running.reasons(plan).is_empty() {
         ("deny", "refused")
     } else if !asked.running.is_up(plan, lifecycle) {

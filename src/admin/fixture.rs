@@ -16,7 +16,7 @@ use crate::config::{AuditConfig, Config, OnUnfit, WaiverConfig};
 use crate::handler::{Connection, Context, Instance, Limits, Serving, Started, Timeouts};
 use crate::identity::{Class, Endpoint, EndpointName};
 use crate::metrics::EndpointMetrics;
-use crate::plan::{AdminPlan, Basis, Certificates, EndpointPlan, EndpointState, Plan};
+use crate::plan::{AcmePlan, AdminPlan, Basis, Certificates, EndpointPlan, EndpointState, Plan};
 use crate::tls::audit::decide::{Decision, decide};
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::{Subject, audit_all};
@@ -56,6 +56,7 @@ pub(crate) fn snapshot() -> Snapshot {
         endpoints: [internal, internet, spare].map(Arc::new).into(),
         upstreams: vec![Arc::new(upstream())],
         handlers: BTreeMap::new(),
+        acme: AcmePlan::default(),
     };
     Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new(), drained: BTreeSet::new() }
 }
@@ -91,6 +92,7 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
             timeouts: Timeouts::default(),
             metrics: Arc::new(EndpointMetrics::default()),
             access_log: AccessLog::off(),
+            challenges: Arc::default(),
         }),
         access: Access::default(),
         passthrough: Vec::new(),

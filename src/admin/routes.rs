@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::admin::Admin;
 use crate::admin::answer::{Answer, HTML, JSON};
 use crate::admin::state::Snapshot;
-use crate::admin::{dashboard, views};
+use crate::admin::{acme, dashboard, views};
 
 /// One path and what it answers.
 pub(crate) struct Route {
@@ -44,6 +44,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/endpoints", content: JSON, about: "every endpoint: what it is and how it is", answer: views::endpoints },
     Route { path: "/endpoints/{name}", content: JSON, about: "one endpoint with its chains, findings and numbers", answer: views::endpoint },
     Route { path: "/certificates", content: JSON, about: "every chain: where it is served, when it ends, what it covers", answer: views::certificates },
+    Route { path: "/acme", content: JSON, about: "every certificate that ACME manages: how it fares, what comes next, what failed", answer: acme::view },
     Route { path: "/audit", content: JSON, about: "every chain with every finding of the audit, and the fallbacks", answer: views::audit },
     Route { path: "/config", content: JSON, about: "the running configuration, secrets redacted", answer: views::config },
     Route { path: "/version", content: JSON, about: "what this build is", answer: views::version },

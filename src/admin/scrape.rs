@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use crate::admin::acme;
 use crate::admin::exposition::{Durations, Exposition, Format};
 use crate::admin::state::{Lifecycle, Reloads, Snapshot, State};
 use crate::admin::version;
@@ -30,6 +31,7 @@ pub(crate) fn scrape(state: &State, running: &Snapshot, process: &Process, forma
     connections(&mut out, running);
     handshakes::handshakes(&mut out, running);
     certificates(&mut out, running);
+    acme::series(&mut out, state, running);
     requests(&mut out, running);
     upstreams(&mut out, running);
     reloads(&mut out, &state.reloads());

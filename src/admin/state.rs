@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
+use crate::acme::board::Board;
 use crate::identity::EndpointName;
 use crate::plan::{EndpointPlan, EndpointState, Plan};
 
@@ -18,6 +20,8 @@ pub struct State {
     running: RwLock<Arc<Snapshot>>,
     progress: Mutex<Progress>,
     begun: Instant,
+    acme: Board,
+    changed: Notify,
 }
 
 /// The plan that runs, with what its audit found; swapped whole.
@@ -49,7 +53,10 @@ impl Snapshot {
     pub fn reasons(&self, endpoint: &EndpointPlan) -> Vec<String> {
         match &endpoint.state {
             _ if self.is_drained(endpoint) => vec!["it was told to drain".to_owned()],
-            EndpointState::Ready { instance } => instance.instance().unready().into_iter().collect(),
+            EndpointState::Ready { instance } => {
+                let waiting = endpoint.certificates.waiting.iter().cloned();
+                waiting.chain(instance.instance().unready()).collect()
+            }
             EndpointState::Refused(reasons) => reasons.clone(),
         }
     }
@@ -124,6 +131,8 @@ impl State {
             running: RwLock::new(Arc::new(running)),
             progress: Mutex::new(Progress { lifecycle: Lifecycle::Starting, reloads }),
             begun: Instant::now(),
+            acme: Board::default(),
+            changed: Notify::new(),
         })
     }
 
@@ -136,6 +145,18 @@ impl State {
     /// Swaps what runs without calling it a reload: a new audit of the same plan, say.
     pub fn replace(&self, snapshot: Snapshot) {
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.changed.notify_one();
+    }
+
+    /// Resolves once what runs was swapped since the last time. For one waiter, which is `acme`.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// How the certificates fare that ACME manages.
+    #[must_use]
+    pub fn acme(&self) -> &Board {
+        &self.acme
     }
 
     /// Swaps what runs and notes that a reload succeeded.

@@ -1,5 +1,7 @@
 //! The views: what each path of the admin port answers, as JSON. `routes` lists them.
 
+use std::sync::Arc;
+
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -28,12 +30,17 @@ pub(crate) fn readyz(asked: &Asked<'_>) -> Answer {
     let lifecycle = asked.admin.state.lifecycle();
     let needed =
         asked.running.plan.endpoints.iter().filter(|plan| plan.required && !asked.running.reasons(plan).is_empty());
-    let refused: Vec<_> =
-        needed.map(|plan| json!({ "endpoint": plan.endpoint.name, "reasons": asked.running.reasons(plan) })).collect();
-    let ready = lifecycle == Lifecycle::Serving && refused.is_empty();
+    let (waiting, refused): (Vec<_>, Vec<_>) = needed.partition(|plan| plan.is_waiting());
+    let [waiting, refused] = [waiting, refused].map(|plans| {
+        let why = |plan: &Arc<EndpointPlan>| {
+            json!({ "endpoint": plan.endpoint.name, "reasons": asked.running.reasons(plan) })
+        };
+        plans.into_iter().map(why).collect::<Vec<_>>()
+    });
+    let ready = lifecycle == Lifecycle::Serving && refused.is_empty() && waiting.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let reloads = asked.admin.state.reloads();
-    let detail = json!({ "ready": ready, "lifecycle": lifecycle, "refused": refused, "not_taken": reloads.errors() });
+    let detail = json!({ "ready": ready, "lifecycle": lifecycle, "refused": refused, "waiting": waiting, "not_taken": reloads.errors() });
     Answer::json(status, &detail)
 }
 
@@ -159,6 +166,7 @@ fn state(plan: &EndpointPlan, running: &Snapshot) -> &'static str {
     match plan.instance() {
         _ if running.is_drained(plan) => "draining",
         None => "refused",
+        Some(_) if plan.is_waiting() => "waiting",
         Some(_) if running.reasons(plan).is_empty() => "ready",
         Some(_) => "not_ready",
     }

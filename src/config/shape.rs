@@ -88,7 +88,11 @@ impl<'a> Walk<'a> {
                 schema => self.within(key.get_ref(), |walk| walk.value(schema, value)),
             }
         }
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        // Keys that come together, and keys that are always there.
+        let given = schema["dependentRequired"].as_object().into_iter().flatten();
+        let given = given.filter(|(key, _)| table.contains_key(key.as_str())).map(|(_, needed)| needed);
+        let needed = given.chain(Some(&schema["required"])).filter_map(Value::as_array).flatten();
+        for name in needed.filter_map(Value::as_str) {
             if !table.contains_key(name) {
                 let example = self.example(&schema["properties"][name]);
                 let remedy = format!("add {name} = {example}");
@@ -326,6 +330,19 @@ type = \"http_proxy\"
     }
 
     #[test]
+    fn keys_that_come_together_are_missed_where_one_of_them_is_given() {
+        let table = "[endpoints.a]\nlisten = \"127.0.0.1:0\"\nhandler = \"x\"\n[[endpoints.a.tls.certificates]]\n";
+        assert_eq!(
+            problems(&format!("{table}acme = \"le\"\n")),
+            ["4:1: endpoints.a.tls.certificates.0.names: missing; add names = […]"]
+        );
+        assert_eq!(
+            problems(&format!("{table}key = \"a.key\"\n")),
+            ["4:1: endpoints.a.tls.certificates.0.chain: missing; add chain = \"…\""]
+        );
+    }
+
+    #[test]
     fn an_unknown_key_in_a_handler_is_refused_with_its_place() {
         assert_eq!(
             problems("[handlers.site]\ntype = \"http-proxy\"\nupstrem = \"app\"\n"),
@@ -439,7 +456,7 @@ type = \"http_proxy\"
 
     #[test]
     fn the_walk_knows_every_word_of_the_schema() {
-        const KNOWN: [&str; 16] = [
+        const KNOWN: [&str; 17] = [
             "$defs",
             "$ref",
             "$schema",
@@ -447,6 +464,7 @@ type = \"http_proxy\"
             "anyOf",
             "const",
             "default",
+            "dependentRequired",
             "description",
             "format",
             "items",

@@ -18,10 +18,10 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::{Alpn, ClientCertificate, Group, Signature, TlsInfo, TlsVersion};
 use crate::metrics::{HandshakeFailure, Method};
+use crate::plan::TlsTerms;
 use crate::scope::Scope;
 use crate::stream::{Socket, Stream};
 use crate::tls::notes;
-use crate::tls::server_config::Acceptor;
 
 /// What a plain HTTP client is told at a TLS port.
 const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 48\r\nConnection: close\r\n\r\nThis port speaks TLS; use https:// to reach it.\n";
@@ -41,19 +41,20 @@ impl Failed {
     }
 }
 
-/// Completes the handshake within `deadline`.
+/// Completes the handshake within `deadline`; `None` where it answered an ACME challenge, after which nothing follows.
 pub(super) async fn accept(
-    acceptor: &Acceptor,
+    terms: &TlsTerms,
     mut socket: Socket,
     deadline: Duration,
-) -> Result<(Stream, TlsInfo), Failed> {
+) -> Result<Option<(Stream, TlsInfo)>, Failed> {
     socket.expect_tls();
     let mut asked = Asked::default();
-    let failed = match timeout(deadline, notes::taking(shake_hands(acceptor, socket, &mut asked))).await {
+    let failed = match timeout(deadline, notes::taking(shake_hands(terms, socket, &mut asked))).await {
         Err(_) => Failed::new(HandshakeFailure::Timeout, format!("not complete within {deadline:?}")),
-        Ok((Ok(stream), notes)) => {
+        Ok((Ok(None), _)) => return Ok(None),
+        Ok((Ok(Some(stream)), notes)) => {
             let info = settled(stream.get_ref().1, asked, notes.signed);
-            return Ok((Stream::tls(stream), info));
+            return Ok(Some((Stream::tls(stream), info)));
         }
         Ok((Err((error, socket)), _)) => {
             let failed = classify(&error, socket.as_ref());
@@ -75,25 +76,32 @@ struct Asked {
     scope: Option<Scope>,
 }
 
-/// Reads the client's hello, and goes on with the configuration for the name that it asks for. What failed comes back
-/// with the socket, for a last word.
+/// Reads the client's hello, and goes on with the configuration for the name that it asks for; `None` after a challenge. What
+/// failed comes back with the socket, for a last word.
 async fn shake_hands(
-    acceptor: &Acceptor,
+    terms: &TlsTerms,
     socket: Socket,
     asked: &mut Asked,
-) -> Result<TlsStream<Socket>, (io::Error, Option<Socket>)> {
+) -> Result<Option<TlsStream<Socket>>, (io::Error, Option<Socket>)> {
     let mut hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket);
     let start = match (&mut hello).await {
         Ok(start) => start,
         Err(error) => return Err((error, hello.take_io())),
     };
     let server_name = start.client_hello().server_name().map(|name| Arc::from(name.to_ascii_lowercase()));
-    let chosen = acceptor.choose(server_name.as_deref());
+    if let Some(config) = terms.challenges.as_ref().and_then(|live| live.server_config(&start.client_hello())) {
+        let answered = start.into_stream(config).into_fallible().await;
+        let mut stream = answered.map_err(|(error, socket)| (error, Some(socket)))?;
+        // The authority has seen what it came for, whether or not it stays for our farewell.
+        let _ = stream.shutdown().await;
+        return Ok(None);
+    }
+    let chosen = terms.acceptor.choose(server_name.as_deref());
     if chosen.unknown_name {
         start.io.count_unknown_name();
     }
     *asked = Asked { server_name, scope: chosen.scope };
-    start.into_stream(chosen.config).into_fallible().await.map_err(|(error, socket)| (error, Some(socket)))
+    start.into_stream(chosen.config).into_fallible().await.map(Some).map_err(|(error, socket)| (error, Some(socket)))
 }
 
 fn settled(connection: &ServerConnection, asked: Asked, signed: Option<SignatureScheme>) -> TlsInfo {

@@ -7,6 +7,7 @@
 mod answer;
 mod authority;
 mod body;
+mod challenge;
 mod chunked;
 mod conduct;
 mod deadline;

@@ -94,6 +94,12 @@ metrics! {
     CERTIFICATE_FALLBACK_ACTIVE = Gauge "certificate_fallback_active" ["endpoint"] "1 while a chain is served in the place of one that is unfit.";
     CRL_NEXT_UPDATE = Gauge "crl_next_update_timestamp_seconds" ["endpoint", "crl"] "When the revocation list in this file becomes stale, in Unix time.";
 
+    ACME_LAST_SUCCESS = Gauge "acme_last_success_timestamp_seconds" ["authority", "certificate"] "When a certificate was last issued by ACME and taken, in Unix time; none before the first since the start.";
+    ACME_LAST_FAILURE = Gauge "acme_last_failure_timestamp_seconds" ["authority", "certificate"] "When an attempt to have a certificate by ACME last failed, in Unix time; none before the first since the start.";
+    ACME_RENEWAL = Gauge "acme_renewal_timestamp_seconds" ["authority", "certificate"] "When the stored certificate is to be renewed, in Unix time.";
+    ACME_ISSUED = Counter "acme_certificates_issued_total" ["authority", "certificate"] "Certificates issued by ACME and taken.";
+    ACME_FAILURES = Counter "acme_failures_total" ["authority", "certificate", "reason"] "Failed attempts to have a certificate by ACME.";
+
     HTTP_REQUESTS = Counter "http_requests_total" ["endpoint", "method", "code"] "HTTP requests answered; only combinations that occurred.";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration_seconds" ["endpoint"] "Time from a request's head to the end of its answer.";
     HTTP_REQUESTS_REFUSED = Counter "http_requests_refused_total" ["endpoint", "reason"] "HTTP requests that the gateway itself refused to take.";
@@ -138,7 +144,7 @@ mod tests {
     use crate::identity::{Group, TlsVersion};
     use crate::metrics::evidence::Feature;
     use crate::metrics::{
-        HandshakeFailure, Http2Closing, Method, Rejection, RequestRefusal, RetryReason, UpstreamFailure,
+        AcmeFailure, HandshakeFailure, Http2Closing, Method, Rejection, RequestRefusal, RetryReason, UpstreamFailure,
     };
 
     #[test]
@@ -205,6 +211,7 @@ mod tests {
         row("upstream_failures_total", "reason", UpstreamFailure::ALL.iter().map(|v| v.as_str()).collect());
         row("upstream_checks_total", "result", vec!["passed", "failed"]);
         row("upstream_retries_total", "reason", RetryReason::ALL.iter().map(|v| v.as_str()).collect());
+        row("acme_failures_total", "reason", AcmeFailure::ALL.iter().map(|v| v.as_str()).collect());
         row("config_reloads_total", "result", vec!["success", "failure"]);
         md.push_str(
             "\nWhere more combinations occur than a worker has places for (32 handshakes, 64 pairs of method and \

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::files::{self, Contents, Digest};
 use super::{Certificates, Inputs};
-use crate::config::{EndpointConfig, HandlerConfig};
+use crate::config::{AcmeConfig, EndpointConfig, HandlerConfig};
 use crate::upstream::Upstream;
 
 /// What an endpoint was made from. Equal bases make equal endpoints.
@@ -46,10 +46,10 @@ impl Basis {
         let used = upstreams.iter().filter(|upstream| named.contains(&&*upstream.name));
         let before = inputs.previous.and_then(|plan| plan.endpoint(name)).map(|running| &running.basis);
         Self {
-            words: json!([config, handlers, fingerprint, inputs.config.audit]).to_string(),
+            words: json!([config, handlers, fingerprint, inputs.config.audit, authorities(inputs, config)]).to_string(),
             upstreams: used.map(|upstream| upstream.description()).collect(),
             chains: files::look(
-                files::of_chains(config),
+                files::of_chains(inputs.config, config),
                 inputs.directory,
                 before.map(|before| &before.chains),
                 inputs.now,
@@ -111,4 +111,10 @@ pub(super) fn named_upstreams(config: &HandlerConfig) -> Vec<&str> {
         HandlerConfig::TcpProxy(config) => vec![&config.upstream],
         HandlerConfig::Respond(_) | HandlerConfig::Echo(_) | HandlerConfig::Plugin(_) => Vec::new(),
     }
+}
+
+/// The ACME authorities that an endpoint's table names.
+fn authorities<'a>(inputs: &Inputs<'a>, config: &EndpointConfig) -> Vec<Option<&'a AcmeConfig>> {
+    let named = config.tls.iter().flat_map(|tls| &tls.certificates).filter_map(|listed| listed.acme.as_ref());
+    named.map(|name| inputs.config.acme.get(name)).collect()
 }

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::chains::{Chains, chains};
 use super::scopes::{Scoped, scoped};
 use super::{Basis, Certificates, EndpointPlan, Inputs, TlsTerms};
-use crate::config::{ClientAuthConfig, Problems, TlsConfig};
+use crate::config::{ChallengeConfig, ClientAuthConfig, Problems, TlsConfig};
 use crate::identity::Endpoint;
 use crate::metrics::EndpointMetrics;
 use crate::scope::Scopes;
@@ -48,8 +48,8 @@ pub(super) enum Outcome {
 /// Plans an endpoint's TLS; `None` where the settings are wrong, which is then among the problems.
 pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outcome> {
     let alpn = alpn(&subject, problems);
-    let Chains { audited, sources, held } = chains(&subject, problems)?;
-    let Scoped { settings, scopes, refused } = scoped(&subject, &audited, problems);
+    let Chains { audited, places, sources, held, missing } = chains(&subject, problems)?;
+    let Scoped { settings, scopes, refused } = scoped(&subject, &audited, &places, problems);
     let client_auth = client_auth(&subject, &settings, problems);
     let tickets = tickets(&subject, client_auth.as_deref(), problems);
     let crls = crls(client_auth.as_deref().unwrap_or_default());
@@ -61,6 +61,11 @@ pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outc
             Certificates { candidates, fallbacks, ..found }
         }
         Decision::Serve { .. } => return Some(Outcome::Refuse(refused, found)),
+        // What ACME will bring cannot come where nobody answers its challenges.
+        Decision::Refuse { reasons } if refused.is_empty() && is_managed(config) => {
+            let reasons = if found.audited.is_empty() { Vec::new() } else { reasons };
+            Certificates { waiting: reasons.into_iter().chain(missing).collect(), ..found }
+        }
         Decision::Refuse { reasons } => {
             return Some(Outcome::Refuse(reasons.into_iter().chain(refused).collect(), found));
         }
@@ -74,8 +79,21 @@ pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outc
     let path = ["endpoints", subject.endpoint.name.as_str(), "tls"];
     let acceptor = Acceptor::new(&certificates.candidates, terms).map_err(|e| e.to_string());
     let acceptor = problems.take(&path, acceptor)?;
-    let terms = TlsTerms { acceptor, offer: Offer::new(config.min_version), alpn, tickets };
+    let challenges = is_challenged(&subject).then(|| Arc::clone(&subject.inputs.challenges));
+    let terms = TlsTerms { acceptor, offer: Offer::new(config.min_version), alpn, tickets, challenges };
     Some(Outcome::Serve(Box::new(terms), certificates))
+}
+
+/// Whether ACME brings one of the chains.
+fn is_managed(config: &TlsConfig) -> bool {
+    config.certificates.iter().any(|listed| listed.acme.is_some())
+}
+
+/// Whether an authority asks this endpoint by TLS-ALPN-01.
+fn is_challenged(subject: &Subject<'_>) -> bool {
+    let named = subject.config.certificates.iter().filter_map(|listed| listed.acme.as_ref());
+    let mut authorities = named.filter_map(|name| subject.inputs.config.acme.get(name));
+    authorities.any(|authority| authority.challenge == ChallengeConfig::TlsAlpn01)
 }
 
 /// What the running endpoint serves with, where the next one would serve the same: its sessions can then be resumed.

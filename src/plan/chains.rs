@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
 
-use super::Aim;
 use super::certificates::Subject;
 use super::files::Digest;
+use super::{Aim, acme};
 use crate::config::{CertificateConfig, Problems};
 use crate::tls::audit::decide::sentences;
 use crate::tls::audit::{self, Audited, Span, audit_all};
@@ -20,12 +20,17 @@ use crate::tls::chain::{self, Material};
 use crate::tls::parallel::in_order;
 
 /// The chains of an endpoint, in the order listed.
+#[derive(Default)]
 pub(super) struct Chains {
     pub(super) audited: Vec<Audited>,
+    /// Where each of them is listed, from 0: what ACME has yet to bring is not among them.
+    pub(super) places: Vec<usize>,
     /// What each was read from.
     pub(super) sources: Vec<Source>,
     /// Why files are not taken, a sentence each.
     pub(super) held: Vec<String>,
+    /// What ACME has yet to bring, a sentence each.
+    pub(super) missing: Vec<String>,
 }
 
 /// The files that a chain was read from, and what they held.
@@ -50,10 +55,25 @@ pub(super) fn chains(subject: &Subject<'_>, problems: &mut Problems) -> Option<C
     if subject.config.certificates.is_empty() {
         let material = in_memory(subject, problems)?;
         let audited = audit_all(&[material], &judged, subject.policy);
-        return Some(Chains { audited, sources: Vec::new(), held: Vec::new() });
+        return Some(Chains { audited, places: vec![0], ..Chains::default() });
     }
-    let sources: Vec<Source> = subject.config.certificates.iter().map(|pair| Source::new(subject, pair)).collect();
     let running = Running::new(subject);
+    let (mut sources, mut places, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, listed) in subject.config.certificates.iter().enumerate() {
+        // What is wrong with a table is `acme`'s to report.
+        let source = Source::new(subject, listed)?;
+        match &listed.acme {
+            // One that was there before and is gone is a fault like any other.
+            Some(authority) if !source.chain.exists() && !running.known.contains_key(&source.files()) => {
+                let names = listed.names.join(", ");
+                missing.push(format!("waiting for the first certificate for {names} from {authority}"));
+            }
+            _ => {
+                sources.push(source);
+                places.push(place);
+            }
+        }
+    }
     let mut known: Vec<Option<Audited>> = sources.iter().map(|source| running.same(source)).collect();
     // Which names are covered is a matter of all chains together.
     if !subject.config.server_names.is_empty() && known.iter().any(Option::is_none) {
@@ -63,14 +83,15 @@ pub(super) fn chains(subject: &Subject<'_>, problems: &mut Problems) -> Option<C
     let new: Vec<&Source> = new.map(|(source, _)| source).collect();
     let materials: Vec<Material> = in_order(&new, |source| chain::read(&source.chain, Some(&source.key))).collect();
     let fresh = audit_all(&materials, &judged, subject.policy);
-    Some(running.hold_back(sources, known, fresh))
+    Some(Chains { places, missing, ..running.hold_back(sources, known, fresh) })
 }
 
 impl Source {
-    fn new(subject: &Subject<'_>, pair: &CertificateConfig) -> Self {
-        let [chain, key] = [&pair.chain, &pair.key].map(|file| subject.inputs.directory.join(file));
+    fn new(subject: &Subject<'_>, listed: &CertificateConfig) -> Option<Self> {
+        let (chain, key) = acme::files(subject.inputs.config, listed)?;
+        let [chain, key] = [chain, key].map(|file| subject.inputs.directory.join(file));
         let digests = subject.basis.digest(&chain).zip(subject.basis.digest(&key));
-        Self { chain, key, digests }
+        Some(Self { chain, key, digests })
     }
 
     fn files(&self) -> (&Path, &Path) {
@@ -102,7 +123,7 @@ impl<'a> Running<'a> {
 
     /// Puts known and fresh chains together in the order listed, but for fresh ones that must not take over.
     fn hold_back(&self, sources: Vec<Source>, known: Vec<Option<Audited>>, fresh: Vec<Audited>) -> Chains {
-        let mut chains = Chains { audited: Vec::new(), sources: Vec::new(), held: Vec::new() };
+        let mut chains = Chains::default();
         let mut fresh = fresh.into_iter();
         for (mut source, known) in sources.into_iter().zip(known) {
             let Some(mut audited) = known.or_else(|| fresh.next()) else { continue };

@@ -51,9 +51,10 @@ pub(super) fn plan(
         let mut faults = Problems::default();
         let mut one = One { inputs, name, config, running, problems: &mut faults };
         match (one.plan(listen, handlers, policy, basis), inputs.renewed().and(running)) {
-            (Some(fresh), Some(running)) if running.is_ready() && !fresh.is_ready() => {
+            (Some(fresh), Some(running)) if running.serves() && !fresh.serves() => {
                 let span = fresh.certificates.span;
-                endpoints.push(Arc::new(running.held_back(fresh.refusals(), span)));
+                let why = fresh.refusals().into_iter().chain(fresh.certificates.waiting).collect();
+                endpoints.push(Arc::new(running.held_back(why, span)));
             }
             (Some(fresh), _) if faults.is_empty() => endpoints.push(Arc::new(fresh)),
             (_, Some(running)) => {
@@ -76,6 +77,10 @@ fn is_same(running: &EndpointPlan, basis: &Basis, inputs: &Inputs<'_>) -> bool {
 }
 
 impl EndpointPlan {
+    fn serves(&self) -> bool {
+        self.is_ready() && !self.is_waiting()
+    }
+
     /// The endpoint as it runs, which goes on for these reasons until a file changes or the span is over.
     fn held_back(&self, held: Vec<String>, span: Span) -> Self {
         Self { certificates: Certificates { held, span, ..self.certificates.clone() }, ..self.clone() }
@@ -165,6 +170,7 @@ impl One<'_, '_> {
             noise: Arc::clone(&noise),
             metrics: Arc::clone(&metrics),
             access_log: self.inputs.access_log.clone(),
+            challenges: Arc::clone(&self.inputs.challenges),
         });
         let (handler, kind) = handler?;
         let passthrough = passthrough::plan(&self.config.passthrough, &endpoint, self.inputs, handlers, self.problems);

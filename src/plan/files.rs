@@ -12,27 +12,28 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::config::{EndpointConfig, UpstreamConfig};
+use super::acme;
+use crate::config::{Config, EndpointConfig, UpstreamConfig};
 use crate::tls::parallel::in_order;
 
-/// Every chain and key that an endpoint's table names.
-pub(super) fn of_chains(config: &EndpointConfig) -> impl Iterator<Item = &Path> {
-    let pairs = config.tls.iter().flat_map(|tls| &tls.certificates);
-    pairs.flat_map(|pair| [&pair.chain, &pair.key]).map(PathBuf::as_path)
+/// Every chain and key that an endpoint's table names, or that ACME keeps for it.
+pub(super) fn of_chains(config: &Config, endpoint: &EndpointConfig) -> impl Iterator<Item = PathBuf> {
+    let listed = endpoint.tls.iter().flat_map(|tls| &tls.certificates);
+    listed.filter_map(|listed| acme::files(config, listed)).flat_map(|(chain, key)| [chain, key])
 }
 
 /// Every other file that it names.
-pub(super) fn others(config: &EndpointConfig) -> impl Iterator<Item = &Path> {
+pub(super) fn others(config: &EndpointConfig) -> impl Iterator<Item = PathBuf> {
     let tables = config.tls.iter().flat_map(|tls| tls.certificates.iter().map(|pair| &pair.client_auth));
     let trust = config.tls.iter().map(|tls| &tls.client_auth).chain(tables).flatten();
     let tickets = config.tls.iter().filter_map(|tls| tls.tickets.keys.as_ref());
-    trust.flat_map(|auth| std::iter::once(&auth.ca).chain(&auth.crl)).chain(tickets).map(PathBuf::as_path)
+    trust.flat_map(|auth| std::iter::once(&auth.ca).chain(&auth.crl)).chain(tickets).cloned()
 }
 
 /// Every file that an upstream's table names.
-pub(super) fn of_upstream(config: &UpstreamConfig) -> impl Iterator<Item = &Path> {
+pub(super) fn of_upstream(config: &UpstreamConfig) -> impl Iterator<Item = PathBuf> {
     let tables = config.tls.iter().flat_map(|tls| [Some(&tls.ca), tls.chain.as_ref(), tls.key.as_ref()]);
-    tables.flatten().map(PathBuf::as_path)
+    tables.flatten().cloned()
 }
 
 /// What files held when they were last looked at, by path.
@@ -58,8 +59,8 @@ impl PartialEq for Content {
 impl Eq for Content {}
 
 /// Looks at files. What `before` says of one whose stamp is the same need not be read again.
-pub(super) fn look<'a>(
-    paths: impl Iterator<Item = &'a Path>,
+pub(super) fn look(
+    paths: impl Iterator<Item = PathBuf>,
     directory: &Path,
     before: Option<&Contents>,
     now: SystemTime,
@@ -140,7 +141,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("portcullis-files-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("a"), "one").unwrap();
-        let look = |before, now| look([Path::new("a"), Path::new("b")].into_iter(), &folder, before, now);
+        let look = |before, now| look(["a", "b"].map(PathBuf::from).into_iter(), &folder, before, now);
         let now = SystemTime::now();
         let mut first = look(None, now);
         assert_eq!(digest_of(&first, &folder.join("b")), None);

@@ -8,6 +8,7 @@ use crate::config::{ClientAuthConfig, Problems};
 use crate::scope::Scopes;
 use crate::server_names::ServerNames;
 use crate::tls::audit::Audited;
+use crate::units;
 
 /// An endpoint's settings of client authentication, without repetition, and the names that need them.
 pub(super) struct Scoped<'a> {
@@ -18,8 +19,13 @@ pub(super) struct Scoped<'a> {
     pub(super) refused: Vec<String>,
 }
 
-/// Finds out; what contradicts itself is among the problems.
-pub(super) fn scoped<'a>(subject: &Subject<'a>, audited: &[Audited], problems: &mut Problems) -> Scoped<'a> {
+/// Finds out; what contradicts itself is among the problems. `places` says where each audited chain is listed.
+pub(super) fn scoped<'a>(
+    subject: &Subject<'a>,
+    audited: &[Audited],
+    places: &[usize],
+    problems: &mut Problems,
+) -> Scoped<'a> {
     let config = subject.config;
     let endpoint = subject.endpoint.name.as_str();
     let mut settings = Vec::new();
@@ -33,14 +39,17 @@ pub(super) fn scoped<'a>(subject: &Subject<'a>, audited: &[Audited], problems: &
         if position == 0 {
             first = scope; // a client that asks for no name gets the first chain, and what comes with it
         }
-        let Some(chain) = audited.get(position) else { continue };
-        if chain.names.is_empty() {
+        let chain = places.binary_search(&position).ok().and_then(|at| audited.get(at));
+        // What ACME brings is for these names, whether or not it is there yet.
+        let ordered = certificate.names.iter().filter_map(|name| units::dns_name(name).ok());
+        let claims: Vec<String> = chain.iter().flat_map(|chain| chain.names.iter().cloned()).chain(ordered).collect();
+        if let Some(chain) = chain.filter(|_| claims.is_empty()) {
             refused.push(format!(
                 "{}: it has client authentication of its own, and for which names cannot be read; mend the file",
                 chain.report.file
             ));
         }
-        for name in chain.names.iter() {
+        for name in &claims {
             let claim = *names.entry(name, || Claim { scope, position });
             if claim.scope != scope {
                 let message =

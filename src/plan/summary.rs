@@ -19,6 +19,7 @@ impl EndpointPlan {
         match worst.0 {
             _ if refused => error!(endpoint = %name, %class, "{text}"),
             Some(Level::Error | Level::Deny) => error!(endpoint = %name, %class, "{text}"),
+            _ if self.is_waiting() => warn!(endpoint = %name, %class, "{text}"),
             Some(Level::Warn) => warn!(endpoint = %name, %class, "{text}"),
             Some(Level::Info) | None => info!(endpoint = %name, %class, "{text}"),
         }
@@ -38,6 +39,7 @@ impl EndpointPlan {
         let shown = if addresses.is_empty() { &self.listen } else { addresses };
         let list: Vec<String> = shown.iter().map(ToString::to_string).collect();
         let state = match &self.state {
+            EndpointState::Ready { .. } if self.is_waiting() => "WAITS",
             EndpointState::Ready { .. } => "serves",
             EndpointState::Refused(_) => "REFUSED",
         };
@@ -74,6 +76,9 @@ impl EndpointPlan {
         }
         for fallback in &self.certificates.fallbacks {
             let _ = write!(text, "\n  fallback  {fallback}");
+        }
+        for reason in &self.certificates.waiting {
+            let _ = write!(text, "\n  waiting   {reason}");
         }
         if let EndpointState::Refused(reasons) = &self.state {
             for reason in reasons {

@@ -62,6 +62,7 @@ impl Site {
             handlers: &HashMap::new(),
             development_certificate: false,
             access_log: AccessLog::off(),
+            challenges: Arc::default(),
             now,
             previous,
             aim,

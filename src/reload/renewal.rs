@@ -62,16 +62,30 @@ impl Reloader {
         self.watch.as_mut().is_some_and(|watch| watch.cover(files))
     }
 
+    /// Renews the plan for whoever has just written files, and knows that they are whole.
+    pub(super) fn renew_now(&mut self, state: &State) -> Result<(), Failure> {
+        let running = state.snapshot();
+        if state.lifecycle() != Lifecycle::Serving {
+            return Err(Failure::new(format!("the gateway is {}", state.lifecycle().as_str())));
+        }
+        let next = self.guarded(|reloader| reloader.planned(&running, true)).and_then(|next| next);
+        let taken = next.and_then(|plan| self.take(state, &running, plan));
+        if let Err(failure) = &taken {
+            hold(state, failure);
+        }
+        self.cover(&state.snapshot().plan);
+        taken
+    }
+
+    fn planned(&self, running: &Snapshot, settled: bool) -> Result<Plan, Failure> {
+        let (config, access_log) = (&running.plan.config, self.access_log.clone());
+        let plan = self.recipe.plan(config, access_log, Some(&running.plan), Aim::Renew { settled });
+        plan.map_err(|problems| Failure::new(problems.to_string()))
+    }
+
     fn renew(&mut self, state: &State, running: &Snapshot) {
         let settled = self.broken_since.is_some_and(|since| since.elapsed() >= PATIENCE);
-        let plan = self.recipe.plan(
-            &running.plan.config,
-            self.access_log.clone(),
-            Some(&running.plan),
-            Aim::Renew { settled },
-        );
-        let next = plan.map_err(|problems| Failure::new(problems.to_string()));
-        let (next, broken) = match next {
+        let (next, broken) = match self.planned(running, settled) {
             Ok(plan) => {
                 let known: Vec<&str> = running.plan.held().collect();
                 let new = plan.held().any(|reason| !known.contains(&reason));

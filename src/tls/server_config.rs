@@ -1,4 +1,4 @@
-//! The only place that makes a `rustls::ServerConfig`, and it takes nothing but audited chains.
+//! The only place that makes a `rustls::ServerConfig`, and what serves clients takes nothing but audited chains.
 //!
 //! Owns protocol versions, suites and ALPN, and the choice of a configuration by the name that a client asks for. Called
 //! by `plan`; the result is used by `connection`. `by_name` picks the chain, `tickets` resumes sessions.
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 
 use super::audit::AuditedChain;
@@ -110,6 +111,21 @@ fn server_config(
     // Sessions live in tickets alone: no memory per client, and nothing shared between workers but the keys.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::new(terms.tickets.of_scope(scope, auth));
+    Ok(config)
+}
+
+/// Makes a server configuration that shakes hands for one ACME challenge, by its application protocol alone. Not a byte is
+/// served over it, so its certificate is the one that needs no audit: the authority alone looks at it (RFC 8737).
+///
+/// # Errors
+/// The provider refuses the settings.
+pub fn challenge_config(key: CertifiedKey, protocol: &[u8]) -> Result<ServerConfig, rustls::Error> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place, and nothing is served by it")]
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 

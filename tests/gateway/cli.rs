@@ -104,7 +104,7 @@ fn every_file_in_config_passes_its_check_or_fails_as_it_says() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 8);
+    assert_eq!(checked, 9);
 }
 
 #[test]

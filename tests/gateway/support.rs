@@ -3,6 +3,7 @@
 pub mod client;
 pub mod h2;
 pub mod h2_upstream;
+pub mod pebble;
 pub mod peers;
 pub mod plugins;
 pub mod tls;

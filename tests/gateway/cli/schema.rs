@@ -23,6 +23,10 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
         "anyOf" => word.as_array().unwrap().iter().any(|one| fits(root, one, value)),
         "items" => value.as_array().into_iter().flatten().all(|item| fits(root, word, item)),
         "required" => word.as_array().unwrap().iter().all(|key| value.get(key.as_str().unwrap()).is_some()),
+        "dependentRequired" => {
+            let given = word.as_object().unwrap().iter().filter(|(key, _)| value.get(key).is_some());
+            given.flat_map(|(_, keys)| keys.as_array().unwrap()).all(|key| value.get(key.as_str().unwrap()).is_some())
+        }
         "properties" => {
             word.as_object().unwrap().iter().all(|(key, one)| value.get(key).is_none_or(|v| fits(root, one, v)))
         }

@@ -60,7 +60,8 @@ impl Peer {
         Self::start(command, address, folder)
     }
 
-    fn start(mut command: Command, address: SocketAddr, folder: Folder) -> Self {
+    /// Any other, once it listens.
+    pub fn start(mut command: Command, address: SocketAddr, folder: Folder) -> Self {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -73,6 +73,14 @@ impl Handshake {
         self.line("shown: ")
     }
 
+    /// The server's certificate, as PEM.
+    #[track_caller]
+    pub fn leaf(&self) -> String {
+        let rest = self.text.split("-----BEGIN CERTIFICATE-----").nth(1);
+        let pem = rest.and_then(|rest| rest.split("-----END CERTIFICATE-----").next());
+        pem.unwrap_or_else(|| panic!("no certificate in\n{}", self.text)).to_owned()
+    }
+
     /// The rest of the first line that begins with `start`.
     #[track_caller]
     pub fn line(&self, start: &str) -> &str {

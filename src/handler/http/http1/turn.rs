@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::super::answer::admitted;
 use super::super::body::RequestBody;
+use super::super::challenge;
 use super::super::exchange::Exchange;
 use super::super::fault::Fault;
 use super::super::head::{Accepted, BodyKind};
@@ -84,6 +85,12 @@ impl Http1<'_> {
         if let Err(fault) = admitted(&request, self.gate) {
             drop(body);
             return self.turn_away(&fault, &request, turn, drain).await;
+        }
+        if let Some(response) = challenge::answer(self.gate, &request) {
+            turn.terms.keep = false;
+            turn.exchange.answered(response.status(), None, None);
+            self.answer(*response, &mut turn, drain).await?;
+            return Ok(Then::End);
         }
         self.room = self.gate.context.limits.body.unwrap_or(u64::MAX);
         self.hand_over(&mut turn, Waker::noop()); // what came along with the head; nobody waits for it yet

@@ -152,6 +152,7 @@ impl Client {
             timeouts,
             metrics: metrics.clone(),
             access_log: AccessLog::off(),
+            challenges: Arc::default(),
         };
         let drain = Drain::new();
         let connection = Connection {

@@ -188,6 +188,7 @@ async fn serve(stream: TcpStream, info: Arc<ConnectionInfo>, service: Arc<HttpIn
         timeouts: Timeouts::default(),
         metrics,
         access_log: AccessLog::off(),
+        challenges: Arc::default(),
     };
     let connection = Connection { stream, info, context: Arc::new(context), drain: Drain::new() };
     // How a connection ends is for the client to judge.
