@@ -66,6 +66,8 @@ pub struct Plan {
     pub endpoints: Vec<Arc<EndpointPlan>>,
     /// Every upstream, by name.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What the audit says of the authorities that vouch for upstreams, and of the gateway's own chains there.
+    pub upstream_trust: Vec<Arc<ChainReport>>,
     /// Every handler, by name, for endpoints that are mended while the gateway runs.
     pub(crate) handlers: BTreeMap<String, Named>,
     /// What is managed by ACME.
@@ -140,6 +142,8 @@ pub struct Certificates {
     pub fallbacks: Vec<Fallback>,
     /// The revocation lists that clients' certificates are checked against.
     pub crls: Vec<Crl>,
+    /// What vouches for clients.
+    pub trust: Vec<Arc<ChainReport>>,
     /// Why files that have changed are not taken, and what was read before is served on; a sentence each.
     pub held: Vec<String>,
     /// Why there is no chain to serve yet although ACME will bring one: until then the endpoint is open and answers
@@ -152,9 +156,9 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// What the audit says of each listed chain, in the order listed.
+    /// What the audit says of each listed chain, in the order listed, and of what vouches for clients.
     pub fn reports(&self) -> impl Iterator<Item = &ChainReport> {
-        self.audited.iter().map(|audited| &*audited.report)
+        self.audited.iter().map(|audited| &*audited.report).chain(self.trust.iter().map(|report| &**report))
     }
 
     /// Whether a chain is among those that are served.
@@ -259,6 +263,7 @@ impl Plan {
             max_connections: config.gateway.max_connections,
             admin,
             endpoints,
+            upstream_trust: policy.map_or_else(Vec::new, |policy| upstreams::trust(inputs, &policy)),
             upstreams,
             handlers: handlers.into_iter().filter_map(|(name, named)| Some((name, named?))).collect(),
             acme,
@@ -288,6 +293,12 @@ impl Plan {
     #[must_use]
     pub fn endpoint(&self, name: &str) -> Option<&Arc<EndpointPlan>> {
         self.endpoints.iter().find(|plan| plan.endpoint.name.as_str() == name)
+    }
+
+    /// What the audit says of every chain and every file of trust, refused endpoints' too.
+    pub fn reports(&self) -> impl Iterator<Item = &ChainReport> {
+        let of_endpoints = self.endpoints.iter().flat_map(|endpoint| endpoint.certificates.reports());
+        of_endpoints.chain(self.upstream_trust.iter().map(|report| &**report))
     }
 
     /// The reasons of every refused endpoint, each a sentence that names it.

@@ -48,6 +48,7 @@ pub(crate) fn snapshot() -> Snapshot {
     spare.required = false;
     spare.state = EndpointState::Refused(vec!["certs/spare.pem: signed with MD5 (rule sig-md5); reissue it".into()]);
     let plan = Plan {
+        upstream_trust: Vec::new(),
         config: config(),
         workers: 1,
         drain_timeout: Duration::from_secs(30),

@@ -93,11 +93,7 @@ pub(crate) fn certificates(asked: &Asked<'_>) -> Answer {
 
 pub(crate) fn audit(asked: &Asked<'_>) -> Answer {
     // Each endpoint's class is the profile of its chains, so there is none of the whole.
-    let report = Report {
-        profile: None,
-        servers: Vec::new(),
-        chains: chains(asked.running).map(|(_, chain)| &*chain.report).collect(),
-    };
+    let report = Report { profile: None, servers: Vec::new(), chains: asked.running.plan.reports().collect() };
     Answer::json(StatusCode::OK, &AuditView { report, fallbacks: fallbacks(asked.running) })
 }
 

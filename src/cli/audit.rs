@@ -37,14 +37,13 @@ pub(super) fn run(args: &AuditArgs, out: &mut dyn Write, terminal: &mut Terminal
             return Ok(UNREADABLE.into());
         }
     };
-    let endpoints = planned.iter().flat_map(|(_, plan)| &plan.endpoints);
-    let of_endpoints: Vec<ChainReport> = endpoints.flat_map(|e| e.certificates.reports().cloned()).collect();
+    let planned_chains = planned.iter().flat_map(|(_, plan)| plan.reports().cloned()).collect::<Vec<_>>();
     // Files beside a configuration are judged by its policy too.
     let policy = planned.map_or_else(AuditConfig::default, |(_, plan)| plan.config.audit);
     let Ok(policy) = Policy::new(&policy) else { return Ok(UNREADABLE.into()) };
     let progress = Progress::new(sources.files());
     let named = sources.reports(&policy, || progress.tick());
-    let chains = of_endpoints.into_iter().chain(named).inspect(|_| progress.clear());
+    let chains = planned_chains.into_iter().chain(named).inspect(|_| progress.clear());
     let tally = write(args, &sources.servers, chains, out, terminal)?;
     progress.clear();
     Ok(ExitCode::from(u8::from(tally.fails(args.fail_on.into()))))

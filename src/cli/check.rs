@@ -34,7 +34,9 @@ pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Termin
 /// What is wrong with chains and keys: refusals, and of what is served, every finding that clients would trip over.
 fn faults(plan: &Plan) -> Vec<String> {
     let served = plan.endpoints.iter().filter(|endpoint| matches!(endpoint.state, EndpointState::Ready { .. }));
-    let findings = served.flat_map(|endpoint| endpoint.certificates.reports()).flat_map(|report| &report.findings);
+    let reports = served.flat_map(|endpoint| endpoint.certificates.reports());
+    let reports = reports.chain(plan.upstream_trust.iter().map(|report| &**report));
+    let findings = reports.flat_map(|report| &report.findings);
     let grave = findings.filter(|finding| finding.counts() && finding.level >= Level::Error);
     plan.refusals().chain(grave.map(ToString::to_string)).collect()
 }

@@ -4,6 +4,7 @@
 //! finding, and at worst the endpoint is refused. What is wrong with the settings does.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,7 +17,8 @@ use crate::metrics::EndpointMetrics;
 use crate::scope::Scopes;
 use crate::tls::audit::decide::{Decision, decide};
 use crate::tls::audit::policy::Policy;
-use crate::tls::audit::{Audited, AuditedChain, Span};
+use crate::tls::audit::trust::{Trust, of_clients};
+use crate::tls::audit::{self, Audited, AuditedChain, Span};
 use crate::tls::client_auth::{ClientAuth, Crl};
 use crate::tls::server_config::{Acceptor, Offer, Terms};
 use crate::tls::tickets::key_file::KeyFile;
@@ -53,8 +55,9 @@ pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outc
     let client_auth = client_auth(&subject, &settings, problems);
     let tickets = tickets(&subject, client_auth.as_deref(), problems);
     let crls = crls(client_auth.as_deref().unwrap_or_default());
-    let span = span(subject.inputs.now, &audited, &crls);
-    let found = Certificates { audited, sources, held, crls, span, ..Certificates::default() };
+    let Trust { reports: trust, span: trusted } = trust(&subject, &settings);
+    let span = span(subject.inputs.now, &audited, &crls).and(trusted);
+    let found = Certificates { audited, sources, held, crls, trust, span, ..Certificates::default() };
     let config = subject.config;
     let certificates = match decide(&found.audited, config.on_unfit, &config.server_names) {
         Decision::Serve { candidates, fallbacks } if refused.is_empty() => {
@@ -182,6 +185,24 @@ fn tickets(
     let running = subject.inputs.previous.and_then(|plan| plan.endpoint(name.as_str())?.tls.as_ref());
     let fitting = running.map(|terms| &terms.tickets).filter(|running| running.can_go_on_as(&made));
     Some(fitting.cloned().unwrap_or_else(|| Arc::new(made)))
+}
+
+/// What the audit says of the files that vouch for clients, in every scope.
+fn trust(subject: &Subject<'_>, settings: &[Option<(Vec<String>, &ClientAuthConfig)>]) -> Trust {
+    let judged = audit::Subject {
+        profile: subject.endpoint.class,
+        endpoint: Some(subject.endpoint.name.clone()),
+        server_names: &[],
+        listen_ips: &[],
+        now: subject.inputs.now,
+    };
+    let place = |file: &PathBuf| subject.inputs.directory.join(file);
+    let of = |(_, config): &(Vec<String>, &ClientAuthConfig)| {
+        let crls: Vec<PathBuf> = config.crl.iter().map(place).collect();
+        of_clients(&place(&config.ca), &crls, &judged, subject.policy)
+    };
+    let nothing = Trust { span: Span::endless(subject.inputs.now), ..Trust::default() };
+    settings.iter().flatten().map(of).fold(nothing, Trust::and)
 }
 
 /// The revocation lists of every scope, each file once.

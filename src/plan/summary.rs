@@ -54,8 +54,11 @@ impl EndpointPlan {
             }
         }
         for report in self.certificates.reports() {
-            let _ = write!(text, "\n  chain     {}: {}", report.file, report.verdict);
-            for certificate in &report.certificates {
+            let what = if report.role.is_some() { "trust" } else { "chain" };
+            let _ = write!(text, "\n  {what:9} {}: {}", report.file, report.verdict);
+            // A file of authorities may hold all that a system trusts.
+            let shown = if report.role.is_some() { &[] } else { report.certificates.as_slice() };
+            for certificate in shown {
                 let _ = write!(
                     text,
                     "\n    {}. {}, {}, signed with {}, until {}",

@@ -5,11 +5,17 @@ mod policy;
 mod tls;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::policy::One;
 use super::{Inputs, Plan};
-use crate::config::{Problems, ServerConfig, UpstreamConfig};
+use crate::config::{Problems, ServerConfig, UpstreamConfig, UpstreamTlsConfig};
+use crate::identity::Class;
+use crate::tls::audit::Subject;
+use crate::tls::audit::finding::ChainReport;
+use crate::tls::audit::policy::Policy;
+use crate::tls::audit::trust::{Trust, of_upstream};
 use crate::units::{self, ServerAddress};
 use crate::upstream::{Server, Upstream};
 
@@ -34,6 +40,20 @@ pub(super) fn renew(inputs: &Inputs<'_>, running: &Plan, problems: &mut Problems
         taking_over(upstream(inputs, &known.name, config, problems), Some(running))
     };
     running.upstreams.iter().map(renewed).collect()
+}
+
+/// What the audit says of the files that TLS to upstreams rests on.
+pub(super) fn trust(inputs: &Inputs<'_>, policy: &Policy) -> Vec<Arc<ChainReport>> {
+    // Upstreams are one's own network, whoever issued their certificates.
+    let judged =
+        Subject { profile: Class::Internal, endpoint: None, server_names: &[], listen_ips: &[], now: inputs.now };
+    let tables = inputs.config.upstreams.values().filter_map(|config| config.tls.as_ref());
+    let of = |table: &UpstreamTlsConfig| {
+        let place = |file: &PathBuf| inputs.directory.join(file);
+        let own = table.chain.as_ref().zip(table.key.as_ref()).map(|(chain, key)| (place(chain), place(key)));
+        of_upstream(&place(&table.ca), own.as_ref().map(|(chain, key)| (&**chain, &**key)), &judged, policy)
+    };
+    tables.map(of).fold(Trust::default(), Trust::and).reports
 }
 
 /// The running upstream of the same name where it is equal; else the fresh one, with what its servers have gathered.

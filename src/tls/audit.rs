@@ -11,6 +11,8 @@ pub mod finding;
 mod issuance;
 mod key;
 pub mod names;
+#[cfg(test)]
+mod odd;
 mod path;
 pub mod policy;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod signature;
 mod span;
 #[cfg(test)]
 pub(in crate::tls) mod tests;
+pub mod trust;
 mod usage;
 mod validity;
 mod verify;
@@ -329,6 +332,7 @@ fn judge(loaded: Loaded<'_>, subject: &Subject<'_>, policy: &Policy, uncovered: 
     }
     let findings = weigh(material, subject, policy, found, now);
     let report = ChainReport {
+        role: None,
         file: material.file.display().to_string(),
         key: material.key_file.as_ref().map(|file| file.display().to_string()),
         endpoint: subject.endpoint.clone(),

@@ -47,6 +47,8 @@ pub struct Certificate {
     pub extensions: Extensions,
     /// What makes it unreadable to a careful client, in words.
     pub defects: Vec<String>,
+    /// What a careful CA does not write and most clients read all the same, in words.
+    pub oddities: Vec<String>,
     /// The subject's common names.
     pub common_names: Vec<String>,
     pub(super) raw: Raw,
@@ -116,6 +118,8 @@ pub struct KeyUsage {
     pub digital_signature: bool,
     /// keyCertSign.
     pub key_cert_sign: bool,
+    /// cRLSign.
+    pub crl_sign: bool,
 }
 
 /// extKeyUsage (RFC 5280, section 4.2.1.12).
@@ -177,6 +181,7 @@ impl Certificate {
             not_after: parsed.validity().not_after.to_datetime(),
             extensions,
             defects,
+            oddities: oddities(&parsed, &der),
             common_names,
             raw,
             der,
@@ -209,6 +214,61 @@ impl Certificate {
     }
 }
 
+/// Where it departs from the profile of RFC 5280 in ways that change nothing that it says.
+fn oddities(parsed: &X509Certificate<'_>, der: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    // Section 4.1.2.2.
+    match parsed.raw_serial() {
+        [0x80..=0xff, ..] => found.push("its serial number is negative".to_owned()),
+        serial if serial.iter().all(|octet| *octet == 0) => found.push("its serial number is zero".to_owned()),
+        serial if serial.len() > 20 => {
+            found.push(format!("its serial number has {} octets, more than 20", serial.len()))
+        }
+        _ => {}
+    }
+    // Section 4.1.2.4.
+    if parsed.issuer().iter().next().is_none() {
+        found.push("it names no issuer".to_owned());
+    }
+    // Section 4.2.1.6.
+    let names = parsed.subject_alternative_name().ok().flatten();
+    if parsed.subject().iter().next().is_none() && names.is_some_and(|names| !names.critical) {
+        found.push("its subject is empty, and its alternative names are not critical".to_owned());
+    }
+    if parsed.version.0 < 2 && !parsed.extensions().is_empty() {
+        found.push("it has extensions, which its version does not have".to_owned());
+    }
+    found.extend(times(der).into_iter().flatten().filter_map(odd_time));
+    found
+}
+
+/// The two times of the validity as they stand there.
+fn times(der: &[u8]) -> Option<[der::Element<'_>; 2]> {
+    let (certificate, _) = der::take(der::SEQUENCE, der)?;
+    let (tbs, _) = der::take(der::SEQUENCE, certificate)?;
+    let mut rest = tbs;
+    loop {
+        let (element, after) = der::split(rest)?;
+        // Version, serial number, algorithm and issuer come first: the validity is the SEQUENCE that begins with a time.
+        if let Some((begin, more)) = der::split(element.content).filter(|(first, _)| matches!(first.tag, 0x17 | 0x18)) {
+            return Some([begin, der::split(more)?.0]);
+        }
+        rest = after;
+    }
+}
+
+/// Section 4.1.2.5: whole seconds in UTC, in two digits of the year until 2049 and in four from 2050 on.
+fn odd_time(time: der::Element<'_>) -> Option<String> {
+    let written = String::from_utf8_lossy(time.content);
+    let digits = |count: usize| written.len() == count + 1 && written.ends_with('Z') && written.is_ascii();
+    match time.tag {
+        0x17 if digits(12) => None,
+        0x18 if digits(14) && written.get(..4) >= Some("2050") => None,
+        0x18 if digits(14) => Some(format!("it writes a time before 2050 as a GeneralizedTime, {written}")),
+        _ => Some(format!("it writes a time as {}", plain(&written))),
+    }
+}
+
 /// SHA-256 in lower-case hex.
 pub(super) fn fingerprint(der: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, der).as_ref())
@@ -231,7 +291,8 @@ fn plain(text: &str) -> String {
     out
 }
 
-fn name(name: &X509Name<'_>) -> String {
+/// A name, for people.
+pub(super) fn name(name: &X509Name<'_>) -> String {
     plain(&name.to_string())
 }
 
@@ -309,8 +370,11 @@ fn read_extension(extension: &X509Extension<'_>, oid: &str, found: &mut Extensio
             found.path_length = constraints.path_len_constraint;
         }
         ParsedExtension::KeyUsage(usage) => {
-            found.key_usage =
-                Some(KeyUsage { digital_signature: usage.digital_signature(), key_cert_sign: usage.key_cert_sign() });
+            found.key_usage = Some(KeyUsage {
+                digital_signature: usage.digital_signature(),
+                key_cert_sign: usage.key_cert_sign(),
+                crl_sign: usage.crl_sign(),
+            });
         }
         ParsedExtension::ExtendedKeyUsage(usage) => {
             found.extended_key_usage = Some(ExtendedKeyUsage {
@@ -364,9 +428,15 @@ fn read_name(name: &GeneralName<'_>, found: &mut Extensions) {
     }
 }
 
-/// Whether this can be a name to connect by, a wildcard included: no NUL, no space, nothing that could be read twice.
+/// Whether this can be a name to connect by, a wildcard included: no NUL, no space, no address, nothing that could be
+/// read twice (RFC 1123, section 2.1, with the underscore that is in use).
 fn is_host_name(dns: &str) -> bool {
-    !dns.is_empty() && dns.len() <= 253 && dns.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.*".contains(&b))
+    let label = |label: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"-_*".contains(&b);
+        (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(good)
+    };
+    let last = dns.rsplit('.').next().unwrap_or_default();
+    dns.len() <= 253 && dns.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn ip(octets: &[u8]) -> Option<IpAddr> {

@@ -84,14 +84,14 @@ pub fn read(file: &Path, key_file: Option<&Path>) -> Material {
     material
 }
 
-/// The largest file of roots, in bytes: systems have bundles of a few hundred kilobytes, and some keep comments in them.
-const MAX_ROOTS: u64 = 8 * MAX_FILE;
+/// The largest file of authorities or revocation lists, in bytes: some authorities have revoked a million certificates.
+pub(super) const MAX_TRUST: u64 = 64 * MAX_FILE;
 
 /// Reads a file of roots.
 #[must_use]
 pub(super) fn read_roots(file: &Path) -> Material {
     let mut material = Material::empty(file, None);
-    match read_at_most(MAX_ROOTS, file) {
+    match read_at_most(MAX_TRUST, file) {
         Ok(bytes) => material.read_chain(&bytes),
         Err(seen) => material.fault(RuleId::FileUnreadable, None, seen, None),
     }
@@ -131,7 +131,8 @@ impl Material {
         material
     }
 
-    fn empty(file: &Path, key_file: Option<&Path>) -> Self {
+    /// Nothing yet.
+    pub(super) fn empty(file: &Path, key_file: Option<&Path>) -> Self {
         Self {
             file: file.to_owned(),
             key_file: key_file.map(Path::to_owned),

@@ -24,8 +24,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use self::allow::Allowed;
 pub use self::crl::Crl;
 use self::crl::Lists;
-use super::notes;
 use super::server_config::provider;
+use super::{chain, notes};
 use crate::config::{ClientAuthConfig, ClientAuthMode};
 
 /// A checked `client_auth` table.
@@ -114,12 +114,9 @@ fn settings_digest(config: &ClientAuthConfig, authorities: &[CertificateDer<'_>]
     settings
 }
 
-/// The largest file of authorities or revocation lists, in bytes: some authorities have revoked a million certificates.
-const MAX_FILE: u64 = 64 * 1024 * 1024;
-
 /// Every block of one kind in a PEM file; none is an error, since a file was named for what it should hold.
 fn read_all<T: PemObject>(path: &Path, label: &str) -> Result<Vec<T>, String> {
-    let bytes = super::chain::read_at_most(MAX_FILE, path).map_err(|why| format!("{}: {why}", path.display()))?;
+    let bytes = chain::read_at_most(chain::MAX_TRUST, path).map_err(|why| format!("{}: {why}", path.display()))?;
     let blocks: Result<Vec<T>, _> = T::pem_slice_iter(&bytes).collect();
     match blocks {
         Err(error) => Err(format!("{}: {error}", path.display())),

@@ -23,7 +23,12 @@ pub enum PublicKey {
         exponent: BigUint,
     },
     /// RSA that may only be used with PSS (RFC 4055, section 3.1).
-    RsaPss,
+    RsaPss {
+        /// n.
+        modulus: BigUint,
+        /// e.
+        exponent: BigUint,
+    },
     /// An elliptic curve by name.
     Ec(Curve),
     /// An elliptic curve by its parameters, which certificates must not carry (RFC 5480, section 2.1.1).
@@ -61,7 +66,10 @@ impl PublicKey {
         let (oid, parameters) = der::take(der::OID, algorithm)?;
         Some(match der::dotted(oid).as_str() {
             "1.2.840.113549.1.1.1" => rsa(der::bits(rest)?)?,
-            "1.2.840.113549.1.1.10" => Self::RsaPss,
+            "1.2.840.113549.1.1.10" => match rsa(der::bits(rest)?)? {
+                Self::Rsa { modulus, exponent } => Self::RsaPss { modulus, exponent },
+                other => other,
+            },
             "1.2.840.10045.2.1" => match der::take(der::OID, parameters) {
                 Some((curve, _)) => Self::Ec(curve_name(&der::dotted(curve))),
                 None => Self::EcExplicit,
@@ -80,7 +88,7 @@ impl PublicKey {
     #[must_use]
     pub fn rsa_bits(&self) -> u64 {
         match self {
-            Self::Rsa { modulus, .. } => modulus.bits(),
+            Self::Rsa { modulus, .. } | Self::RsaPss { modulus, .. } => modulus.bits(),
             _ => 0,
         }
     }
@@ -90,7 +98,7 @@ impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rsa { modulus, .. } => write!(f, "RSA {}", modulus.bits()),
-            Self::RsaPss => f.write_str("RSA-PSS"),
+            Self::RsaPss { modulus, .. } => write!(f, "RSA-PSS {}", modulus.bits()),
             Self::Ec(Curve::P256) => f.write_str("ECDSA P-256"),
             Self::Ec(Curve::P384) => f.write_str("ECDSA P-384"),
             Self::Ec(Curve::P521) => f.write_str("ECDSA P-521"),

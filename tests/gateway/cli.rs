@@ -3,6 +3,7 @@
 mod audit;
 mod probe;
 mod schema;
+mod trust;
 
 use std::path::Path;
 

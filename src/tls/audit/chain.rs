@@ -20,6 +20,7 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
     versions(view, found);
     order(view, found);
     incomplete(view, found);
+    renamed(view, found);
     extras(view, found);
     size(view, found);
 }
@@ -30,6 +31,9 @@ fn versions(view: &View<'_>, found: &mut Found) {
         view.certificates.iter().flat_map(|certificate| certificate.defects.iter().map(move |it| (certificate, it)));
     for (certificate, defect) in defects.take(MOST_DEFECTS) {
         found.at(RuleId::CertUnparseable, certificate, defect.clone());
+    }
+    for certificate in view.members().filter(|certificate| !certificate.oddities.is_empty()) {
+        found.at(RuleId::CertNonconforming, certificate, certificate.oddities.join("; "));
     }
     for certificate in view.served().filter(|certificate| certificate.version != 3) {
         let seen = format!("is of version {}, not 3", certificate.version);
@@ -60,8 +64,11 @@ fn order(view: &View<'_>, found: &mut Found) {
 
 fn incomplete(view: &View<'_>, found: &mut Found) {
     let leaf = view.leaf();
-    if view.path.members.len() > 1 || view.path.anchored {
+    if view.path.anchored {
         return;
+    }
+    if view.path.members.len() > 1 {
+        return gap(view, found);
     }
     let seen = format!("its issuer, {}, is not in the file", leaf.issuer);
     let fix = match leaf.extensions.issuer_urls.first() {
@@ -69,6 +76,36 @@ fn incomplete(view: &View<'_>, found: &mut Found) {
         None => "append the intermediates that the CA gave out with it".to_owned(),
     };
     found.with_fix(RuleId::ChainIncomplete, leaf, seen, fix);
+}
+
+/// A root that the path does not reach, in a path that ends before any: what stands between is missing.
+fn gap(view: &View<'_>, found: &mut Found) {
+    let stray = |(index, extra): &&(usize, Extra)| {
+        *extra == Extra::Unrelated && view.at(*index).is_self_issued() && view.at(*index).extensions.ca
+    };
+    let Some((root, _)) = view.path.extras.iter().find(stray) else { return };
+    let Some(last) = view.members().last() else { return };
+    let (root, position) = (view.at(*root), last.position);
+    let seen = format!(
+        "its issuer, {}, is not in the file, and the root at position {} is not reached: a certificate between is missing",
+        last.issuer, root.position
+    );
+    let fix = format!("insert what stands between certificates {position} and {}, or remove the root", root.position);
+    let raw = found.push(RuleId::ChainIncomplete, Some(last), seen);
+    (raw.fix, raw.level) = (Some(fix), Some(Level::Warn));
+}
+
+fn renamed(view: &View<'_>, found: &mut Found) {
+    for (before, index) in view.path.members.iter().zip(view.path.members.iter().skip(1)) {
+        if view.path.renamed.contains(index) {
+            let (child, issuer) = (view.at(*before), view.at(*index));
+            let seen = format!(
+                "signed certificate {}, which gives its issuer another name: {}, in other words or another encoding",
+                child.position, child.issuer
+            );
+            found.at(RuleId::IssuerNameMismatch, issuer, seen);
+        }
+    }
 }
 
 fn extras(view: &View<'_>, found: &mut Found) {
@@ -81,6 +118,7 @@ fn extras(view: &View<'_>, found: &mut Found) {
         let seen = match extra {
             Extra::Root => "is the root, which clients have or do not trust",
             Extra::Duplicate => "stands in the file before",
+            Extra::Renewed => "is another certificate of an issuer on the path, by the same authority",
             Extra::Expired => "is not on the leaf's path, and has ended",
             Extra::Unrelated => "is not on the leaf's path",
         };

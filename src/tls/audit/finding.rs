@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::identity::EndpointName;
 use crate::tls::audit::rules::Level;
+use crate::tls::audit::trust::Role;
 use crate::tls::certificate::Certificate;
 
 /// One thing that is wrong, or worth knowing.
@@ -133,6 +134,9 @@ impl Serialize for Verdict {
 /// Everything the audit says of one chain.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ChainReport {
+    /// What the file is for; left out for a server's chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// The chain file.
     pub file: String,
     /// The key file, where one is named.

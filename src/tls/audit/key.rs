@@ -83,15 +83,24 @@ fn cannot_sign(key: &PublicKey) -> bool {
         PublicKey::Rsa { modulus, .. } => !(2048..=8192).contains(&modulus.bits()),
         PublicKey::Ec(curve) => matches!(curve, Curve::Other(_)),
         PublicKey::Ed25519 | PublicKey::MlDsa(_) => false,
-        PublicKey::RsaPss | PublicKey::EcExplicit | PublicKey::Ed448 | PublicKey::Dsa | PublicKey::Other(_) => true,
+        PublicKey::RsaPss { .. } | PublicKey::EcExplicit | PublicKey::Ed448 | PublicKey::Dsa | PublicKey::Other(_) => {
+            true
+        }
     }
 }
 
 /// Looks at the public key of every certificate on the path, the root's too: its signature is made with it.
 pub(super) fn check(view: &View<'_>, found: &mut Found) {
+    for certificate in view.members().skip(1).filter(|issuer| cannot_vouch(&issuer.key)) {
+        let seen =
+            format!("its key is {}, which clients do not verify the certificate before it with", certificate.key);
+        found.at(RuleId::IssuerKeyUnsupported, certificate, seen);
+    }
     for certificate in view.members() {
         match &certificate.key {
-            PublicKey::Rsa { modulus, exponent } => rsa(certificate, modulus.bits(), exponent, found),
+            PublicKey::Rsa { modulus, exponent } | PublicKey::RsaPss { modulus, exponent } => {
+                rsa(certificate, modulus, exponent, found);
+            }
             PublicKey::Ed25519 | PublicKey::Ed448 | PublicKey::Ec(Curve::P521) | PublicKey::MlDsa(_) => {
                 let seen = format!("its key is {}, which browsers do not support", certificate.key);
                 found.at(RuleId::KeyNotWeb, certificate, seen);
@@ -101,7 +110,17 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
     }
 }
 
-fn rsa(certificate: &Certificate, bits: u64, exponent: &BigUint, found: &mut Found) {
+/// Whether no common client verifies signatures of such a key in a certificate.
+fn cannot_vouch(key: &PublicKey) -> bool {
+    match key {
+        PublicKey::Ec(curve) => matches!(curve, Curve::Other(_)),
+        PublicKey::EcExplicit | PublicKey::Ed448 | PublicKey::Dsa | PublicKey::Other(_) => true,
+        PublicKey::Rsa { .. } | PublicKey::RsaPss { .. } | PublicKey::Ed25519 | PublicKey::MlDsa(_) => false,
+    }
+}
+
+fn rsa(certificate: &Certificate, modulus: &BigUint, exponent: &BigUint, found: &mut Found) {
+    let bits = modulus.bits();
     if bits < 2048 {
         found.at(RuleId::KeyRsaSmall, certificate, format!("its RSA key has {bits} bits"));
     }
@@ -111,6 +130,12 @@ fn rsa(certificate: &Certificate, bits: u64, exponent: &BigUint, found: &mut Fou
         found.raised(RuleId::KeyRsaOdd, Level::Deny, certificate, seen);
     } else if *exponent < BigUint::from(65_537u32) {
         found.at(RuleId::KeyRsaOdd, certificate, format!("its RSA key has the exponent {}", shown(exponent)));
+    }
+    if !modulus.bit(0) {
+        found.raised(RuleId::KeyRsaOdd, Level::Deny, certificate, "its RSA key has an even modulus".to_owned());
+    }
+    if bits > 2048 && bits % 8 != 0 {
+        found.at(RuleId::KeyRsaOdd, certificate, format!("its RSA key has {bits} bits, no whole number of octets"));
     }
     if bits > 4096 {
         found.at(RuleId::KeyRsaOdd, certificate, format!("its RSA key has {bits} bits"));

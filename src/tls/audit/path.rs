@@ -1,7 +1,8 @@
 //! Finds the path: from the leaf to its issuer, to that one's issuer, by verifying signatures.
 //!
-//! Names and key identifiers place a certificate only where its signature's algorithm cannot be computed. The work is
-//! bounded, since a file may be hostile. The rules in `chain`, `signature`, `issuer` and the rest look at the result.
+//! Names and key identifiers place a certificate only where its signature's algorithm cannot be computed. Where a file
+//! allows several paths, as with cross-signed issuers, the soundest as a whole is taken. The work is bounded, since a
+//! file may be hostile. The rules in `chain`, `signature`, `issuer` and the rest look at the result.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,6 +14,10 @@ use crate::tls::key::Hash;
 
 /// The longest path; the longest honest ones have five certificates.
 const MAX_PATH: usize = 20;
+/// How many whole paths are compared.
+const MAX_PATHS: usize = 64;
+/// How many certificates are tried as an issuer under another name.
+const MAX_RENAMED: usize = 20;
 /// How many signatures are computed for one file at most; what is left is placed by name.
 const MAX_VERIFICATIONS: usize = 200;
 
@@ -27,6 +32,8 @@ pub(super) struct Path {
     pub(super) anchored: bool,
     /// Other certificates for issuers on the path, by other authorities, fit to be served after it.
     pub(super) alternates: Vec<usize>,
+    /// Members that signed the one before them, and whose name is not the one that it gives its issuer.
+    pub(super) renamed: Vec<usize>,
     /// What clients do not need.
     pub(super) extras: Vec<(usize, Extra)>,
 }
@@ -38,6 +45,8 @@ pub(super) enum Extra {
     Root,
     /// It stands in the file before.
     Duplicate,
+    /// It is another certificate of an issuer on the path, by the same authority: older, or newer.
+    Renewed,
     /// It is on no path, and past its end.
     Expired,
     /// It is on no path.
@@ -71,29 +80,46 @@ pub(super) fn leaf(certificates: &[Certificate], matching: &[usize]) -> usize {
 /// Finds the path from `leaf`.
 pub(super) fn find(certificates: &[Certificate], leaf: usize, now: OffsetDateTime) -> Path {
     let mut search = Search::new(certificates, now);
-    let mut path =
-        Path { members: vec![leaf], links: Vec::new(), anchored: false, alternates: Vec::new(), extras: Vec::new() };
-    let mut last = leaf;
-    while path.members.len() < MAX_PATH {
-        path.anchored = search.signed_itself(last);
-        if path.anchored {
-            break;
-        }
-        let Some((issuer, link)) = search.issuer_of(last, &path.members) else { break };
-        path.members.push(issuer);
-        path.links.push(link);
-        last = issuer;
-    }
+    search.follow(&mut vec![leaf], &mut Vec::new());
+    let trail = search.best.take().map_or_else(|| Trail::new(&[leaf], &[], false), |(_, trail)| trail);
+    let mut path = Path {
+        renamed: search.renamed(&trail.members),
+        members: trail.members,
+        links: trail.links,
+        anchored: trail.anchored,
+        alternates: Vec::new(),
+        extras: Vec::new(),
+    };
     search.sort_the_rest(&mut path);
     path
 }
+
+/// A whole path, as the search walked it.
+struct Trail {
+    members: Vec<usize>,
+    links: Vec<Signed>,
+    anchored: bool,
+}
+
+impl Trail {
+    fn new(members: &[usize], links: &[Signed], anchored: bool) -> Self {
+        Self { members: members.to_vec(), links: links.to_vec(), anchored }
+    }
+}
+
+/// How sound a path is; the least is the best: without doubt, with most valid certificates, without weak signatures.
+type Rank = (usize, usize, usize);
 
 struct Search<'a> {
     certificates: &'a [Certificate],
     now: OffsetDateTime,
     by_subject: HashMap<&'a [u8], Vec<usize>>,
     duplicates: HashSet<usize>,
+    /// Whether one certificate, by its number, was signed by another.
+    signed: HashMap<(usize, usize), Signed>,
     computed: usize,
+    walked: usize,
+    best: Option<(Rank, Trail)>,
 }
 
 impl<'a> Search<'a> {
@@ -108,15 +134,56 @@ impl<'a> Search<'a> {
                 duplicates.insert(index);
             }
         }
-        Self { certificates, now, by_subject, duplicates, computed: 0 }
+        let signed = HashMap::new();
+        Self { certificates, now, by_subject, duplicates, signed, computed: 0, walked: 0, best: None }
+    }
+
+    /// Follows every path from the last member on, the likeliest issuer first; as deep as paths are long.
+    fn follow(&mut self, members: &mut Vec<usize>, links: &mut Vec<Signed>) {
+        let Some(last) = members.last().copied() else { return };
+        let anchored = self.signed_itself(last);
+        let full = anchored || members.len() >= MAX_PATH;
+        let issuers = if full { Vec::new() } else { self.issuers_of(last, members) };
+        if issuers.is_empty() {
+            self.compare(Trail::new(members, links, anchored));
+        }
+        for (issuer, link) in issuers {
+            if self.walked >= MAX_PATHS {
+                break;
+            }
+            members.push(issuer);
+            links.push(link);
+            self.follow(members, links);
+            members.pop();
+            links.pop();
+        }
+    }
+
+    /// Keeps the better of two paths; of equals, the one that was walked first.
+    fn compare(&mut self, trail: Trail) {
+        self.walked += 1;
+        let certificates = |count: usize| trail.members.iter().take(count).map(|index| &self.certificates[*index]);
+        let doubts = trail.links.iter().filter(|link| **link != Signed::Yes).count();
+        let invalid =
+            certificates(trail.members.len()).filter(|certificate| !certificate.is_valid_at(self.now)).count();
+        let weak = certificates(trail.members.len() - usize::from(trail.anchored)).filter(|it| is_weak(it)).count();
+        let rank = (doubts, invalid, weak);
+        if self.best.as_ref().is_none_or(|(best, _)| rank < *best) {
+            self.best = Some((rank, trail));
+        }
     }
 
     fn signed(&mut self, child: usize, issuer: usize) -> Signed {
+        if let Some(known) = self.signed.get(&(child, issuer)) {
+            return *known;
+        }
         self.computed += 1;
         if self.computed > MAX_VERIFICATIONS {
             return Signed::Unknown;
         }
-        signed_by(&self.certificates[child], &self.certificates[issuer])
+        let signed = signed_by(&self.certificates[child], &self.certificates[issuer]);
+        self.signed.insert((child, issuer), signed);
+        signed
     }
 
     fn signed_itself(&mut self, index: usize) -> bool {
@@ -129,12 +196,41 @@ impl<'a> Search<'a> {
             }
     }
 
-    /// The best issuer in the file: one whose key verifies, else one that cannot be ruled out, else one by name alone.
-    fn issuer_of(&mut self, child: usize, members: &[usize]) -> Option<(usize, Signed)> {
-        let candidates = self.by_subject.get(self.certificates[child].raw.issuer.as_slice())?.clone();
-        let candidates = candidates.into_iter().filter(|index| *index != child && !members.contains(index));
-        let judged: Vec<(usize, Signed)> = candidates.map(|index| (index, self.signed(child, index))).collect();
-        judged.into_iter().min_by_key(|(index, signed)| self.preference(child, *index, *signed))
+    /// The issuers in the file, the likeliest first: every one whose key verifies, else the one that cannot be ruled out,
+    /// else the one by name alone.
+    fn issuers_of(&mut self, child: usize, members: &[usize]) -> Vec<(usize, Signed)> {
+        let named = self.by_subject.get(self.certificates[child].raw.issuer.as_slice()).cloned().unwrap_or_default();
+        let free = |index: &usize| *index != child && !members.contains(index);
+        let mut judged: Vec<(usize, Signed)> =
+            named.iter().copied().filter(free).map(|index| (index, self.signed(child, index))).collect();
+        if judged.iter().all(|(_, signed)| *signed == Signed::No) {
+            let renamed: Vec<usize> =
+                self.kin_of(child).into_iter().filter(|index| free(index) && !named.contains(index)).collect();
+            let found = renamed.into_iter().find(|index| self.signed(child, *index) == Signed::Yes);
+            judged.extend(found.map(|index| (index, Signed::Yes)));
+        }
+        judged.sort_by_key(|(index, signed)| self.preference(child, *index, *signed));
+        let sure = judged.iter().filter(|(_, signed)| *signed == Signed::Yes).count();
+        judged.truncate(sure.max(1));
+        judged
+    }
+
+    /// Authorities that may be the issuer under another name: their key identifier is the one that is named.
+    fn kin_of(&self, child: usize) -> Vec<usize> {
+        let kin = |index: &usize| {
+            let issuer = &self.certificates[*index];
+            issuer.extensions.ca && key_ids_agree(&self.certificates[child], issuer) != Some(false)
+        };
+        (0..self.certificates.len()).filter(kin).take(MAX_RENAMED).collect()
+    }
+
+    /// The members whose name is not the one that the member before them gives its issuer.
+    fn renamed(&self, members: &[usize]) -> Vec<usize> {
+        let differs = |pair: &&[usize]| {
+            let [child, issuer] = [pair[0], pair[1]].map(|index| &self.certificates[index].raw);
+            child.issuer != issuer.subject
+        };
+        members.windows(2).filter(differs).map(|pair| pair[1]).collect()
     }
 
     /// Sorts the better issuer first.
@@ -167,12 +263,18 @@ impl<'a> Search<'a> {
                 continue;
             }
             let issuers = path.members.iter().skip(1);
-            let again =
-                issuers.map(|member| &self.certificates[*member]).any(|member| member.is_same_entity(certificate));
+            let mut issuers = issuers.map(|member| &self.certificates[*member]);
+            let again = issuers.find(|member| member.is_same_entity(certificate));
+            let renewed = again.is_some_and(|member| member.raw.issuer == certificate.raw.issuer);
             let extra = match () {
                 () if self.duplicates.contains(&index) => Extra::Duplicate,
                 () if certificate.not_after < self.now => Extra::Expired,
-                () if again && !certificate.is_self_issued() && certificate.extensions.ca && !is_weak(certificate) => {
+                () if renewed => Extra::Renewed,
+                () if again.is_some()
+                    && !certificate.is_self_issued()
+                    && certificate.extensions.ca
+                    && !is_weak(certificate) =>
+                {
                     path.alternates.push(index);
                     continue;
                 }

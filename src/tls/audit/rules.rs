@@ -148,6 +148,12 @@ rules! {
         source "RFC 5280, section 4.1; RFC 8446, section 4.4.2.2",
         why "clients end the handshake where they cannot read a certificate",
         fix "replace the certificate";
+    CertNonconforming = "cert-nonconforming", Warn / Info,
+        checks "A certificate departs from the profile: a serial number that is negative, zero or too long, a time in another \
+                form, an empty subject with alternative names that are not critical, no issuer",
+        source "RFC 5280, sections 4.1.2.2, 4.1.2.4, 4.1.2.5 and 4.2.1.6",
+        why "some clients refuse it, such as those written in Go, and tools disagree about it",
+        fix "have it reissued by a CA that keeps to the profile";
     KeyUnusable = "key-unusable", Deny / Deny unservable,
         checks "The key file is missing, holds no key or several, or its key is encrypted or garbage",
         source "RFC 5958",
@@ -203,6 +209,11 @@ rules! {
         source "BR 6.1.6",
         why "some clients refuse such keys, and very long ones are slow",
         fix "have it reissued for an RSA 2048 key with exponent 65537, or an ECDSA P-256 key";
+    IssuerKeyUnsupported = "issuer-key-unsupported", Error / Error,
+        checks "An issuer on the path has a key that clients verify no signatures with: DSA, Ed448, an uncommon or explicit curve",
+        source "RFC 8446, section 4.2.3; RFC 5480, section 2.1.1",
+        why "clients cannot verify the certificate that it signed",
+        fix "have the leaf issued under an ECDSA P-256 or RSA 2048 authority";
     KeyNotWeb = "key-not-web", Warn / Info,
         checks "A key on the path is Ed25519, Ed448 or P-521",
         source "BR 6.1.5 and 7.1.3.1",
@@ -270,6 +281,11 @@ rules! {
         source "RFC 5280, sections 4.2.1.3, 4.2.1.9, 4.2.1.10 and 4.2.1.12",
         why "clients refuse the path",
         fix "use an issuing CA that may issue this";
+    IssuerNameMismatch = "issuer-name-mismatch", Error / Error,
+        checks "A certificate names its issuer otherwise than the issuer that signed it names itself",
+        source "RFC 5280, sections 4.1.2.4 and 7.1",
+        why "many clients compare the names byte for byte, and find no issuer",
+        fix "install the issuer's certificate whose subject is written as the certificate writes its issuer";
     LeafIsCa = "leaf-is-ca", Error / Warn,
         checks "The leaf's basicConstraints say CA:TRUE",
         source "BR 7.1.2.7.8",
@@ -342,6 +358,101 @@ rules! {
         source "RFC 5280, section 6.1",
         why "clients with these roots refuse it",
         fix "have it issued by an authority under these roots, or complete the chain";
+    ClientCaExpired = "client-ca-expired", Error / Error,
+        checks "An authority that vouches for clients is past its notAfter",
+        source "RFC 5280, section 6.1.1",
+        why "the gateway goes on believing it: an authority's dates are not looked at when it is given as one",
+        fix "take it out of the file, or put its successor there";
+    ClientCaExpiringSoon = "client-ca-expiring-soon", Warn / Warn,
+        checks "An authority that vouches for clients has less than a third of its lifetime left (30 days at most)",
+        source "operations",
+        why "what it issued ends with it at the latest",
+        fix "put its successor beside it, and have certificates issued by that one";
+    ClientCaNotYetValid = "client-ca-not-yet-valid", Warn / Warn,
+        checks "An authority that vouches for clients is before its notBefore",
+        source "RFC 5280, section 4.1.2.5",
+        why "the gateway believes it all the same",
+        fix "check this machine's clock, and whether it is the right file";
+    ClientCaWeak = "client-ca-weak", Error / Error,
+        checks "An authority that vouches for clients has a key that the gateway verifies no signatures with",
+        source "RFC 8446, section 4.2.3; BR 6.1.5",
+        why "every certificate that it issued is refused",
+        fix "have the authority made anew with ECDSA P-256 or RSA 2048";
+    ClientCaNotCa = "client-ca-not-ca", Warn / Warn,
+        checks "What is listed as an authority for clients is none by its extensions",
+        source "RFC 5280, sections 4.2.1.3 and 4.2.1.9",
+        why "it is believed all the same, and whoever has its key can issue certificates",
+        fix "list the authority that issued it instead";
+    UpstreamCaExpired = "upstream-ca-expired", Error / Error,
+        checks "An authority that vouches for upstream servers is past its notAfter",
+        source "RFC 5280, section 6.1.1",
+        why "the gateway goes on believing it: an authority's dates are not looked at when it is given as one",
+        fix "take it out of the file, or put its successor there";
+    UpstreamCaExpiringSoon = "upstream-ca-expiring-soon", Warn / Warn,
+        checks "An authority that vouches for upstream servers has less than a third of its lifetime left (30 days at most)",
+        source "operations",
+        why "what it issued ends with it at the latest",
+        fix "put its successor beside it, and have certificates issued by that one";
+    UpstreamCaNotYetValid = "upstream-ca-not-yet-valid", Warn / Warn,
+        checks "An authority that vouches for upstream servers is before its notBefore",
+        source "RFC 5280, section 4.1.2.5",
+        why "the gateway believes it all the same",
+        fix "check this machine's clock, and whether it is the right file";
+    UpstreamCaWeak = "upstream-ca-weak", Error / Error,
+        checks "An authority that vouches for upstream servers has a key that the gateway verifies no signatures with",
+        source "RFC 8446, section 4.2.3; BR 6.1.5",
+        why "every certificate that it issued is refused",
+        fix "have the authority made anew with ECDSA P-256 or RSA 2048";
+    UpstreamCaNotCa = "upstream-ca-not-ca", Warn / Warn,
+        checks "What is listed as an authority for upstream servers is none by its extensions",
+        source "RFC 5280, sections 4.2.1.3 and 4.2.1.9",
+        why "it is believed all the same, and whoever has its key can issue certificates",
+        fix "list the authority that issued it instead";
+    CrlExpired = "crl-expired", Error / Error,
+        checks "A revocation list is past its nextUpdate",
+        source "RFC 5280, sections 5.1.2.5 and 6.3.3",
+        why "it says nothing of what was revoked since, so the gateway refuses every client that it is for",
+        fix "fetch the list anew";
+    CrlExpiringSoon = "crl-expiring-soon", Warn / Warn,
+        checks "A revocation list has less than a third of its time left (7 days at most)",
+        source "RFC 5280, section 5.1.2.5",
+        why "from its nextUpdate on clients are refused",
+        fix "fetch the list anew, and see why that was not done";
+    CrlNotYetValid = "crl-not-yet-valid", Warn / Warn,
+        checks "A revocation list is of a moment that is yet to come",
+        source "RFC 5280, section 5.1.2.4",
+        why "a clock is wrong, here or at the CA",
+        fix "check this machine's clock";
+    CrlIssuerUnknown = "crl-issuer-unknown", Warn / Warn,
+        checks "A revocation list is by none of the authorities that vouch for clients",
+        source "RFC 5280, section 6.3.3",
+        why "it revokes nothing, unless clients bring its issuer as an intermediate",
+        fix "name the list of the authority in ca, or add its issuer there";
+    CrlSignatureInvalid = "crl-signature-invalid", Error / Error,
+        checks "A revocation list's signature does not verify under the key of the authority of its issuer's name",
+        source "RFC 5280, section 6.3.3",
+        why "every client that it is for is refused",
+        fix "fetch the list anew; after a change of the authority's key, name the new authority and its list";
+    CrlWeakSignature = "crl-weak-signature", Error / Error,
+        checks "A revocation list is signed with MD5 or SHA-1",
+        source "RFC 8446, section 4.4.2.4",
+        why "the gateway does not verify such signatures, so every client that it is for is refused",
+        fix "have the CA sign it with SHA-256";
+    CrlIssuerInvalid = "crl-issuer-invalid", Error / Error,
+        checks "The authority that signed a revocation list may not: its key usage lacks cRLSign",
+        source "RFC 5280, section 6.3.3",
+        why "the list is refused, and every client that it is for",
+        fix "have the authority made anew with cRLSign";
+    CrlMissing = "crl-missing", Error / Error,
+        checks "Revocation is checked, and an authority that vouches for clients has no list",
+        source "RFC 5280, section 6.3.3",
+        why "whether its clients were revoked cannot be told, so every one of them is refused",
+        fix "name its list in crl, or take it out of ca";
+    EkuNoClient = "eku-no-client", Error / Error,
+        checks "The chain that the gateway shows to upstream servers is not for clients by its extended key usages",
+        source "RFC 5280, section 4.2.1.12",
+        why "the upstream refuses it",
+        fix "have it reissued with clientAuth";
     WaiverExpired = "waiver-expired", Info / Info,
         checks "A waiver for a finding of this chain has passed its last day",
         source "the configuration",

@@ -8,8 +8,8 @@ use aws_lc_rs::{digest, signature as ec};
 use num_bigint::BigUint;
 use rustls::crypto::aws_lc_rs::default_provider;
 
-use crate::tls::certificate::Certificate;
-use crate::tls::key::{Curve, Hash, PublicKey, Scheme};
+use crate::tls::certificate::{Certificate, Raw};
+use crate::tls::key::{Curve, Hash, PublicKey, Scheme, SignatureAlgorithm};
 
 /// The longest RSA modulus that is computed with, in bits: a hostile file must not keep the gateway busy.
 const MAX_RSA_BITS: u64 = 16_384;
@@ -27,31 +27,54 @@ pub(super) enum Signed {
     Unknown,
 }
 
+/// What was signed, and the signature.
+pub(super) struct Message<'a> {
+    /// Byte for byte.
+    pub(super) content: &'a [u8],
+    /// The algorithm's identifier, without its SEQUENCE header.
+    pub(super) algorithm: &'a [u8],
+    /// What it says.
+    pub(super) scheme: &'a SignatureAlgorithm,
+    pub(super) signature: &'a [u8],
+}
+
 /// Whether `issuer`'s key made the signature on `certificate`.
 pub(super) fn signed_by(certificate: &Certificate, issuer: &Certificate) -> Signed {
-    let (raw, key) = (&certificate.raw, &issuer.raw);
+    let Raw { tbs, algorithm, signature, .. } = &certificate.raw;
+    verifies(&Message { content: tbs, algorithm, scheme: &certificate.signature, signature }, issuer)
+}
+
+/// Whether `issuer`'s key made the signature on `message`.
+pub(super) fn verifies(message: &Message<'_>, issuer: &Certificate) -> Signed {
+    let key = &issuer.raw;
     let mut known = false;
     for algorithm in default_provider().signature_verification_algorithms.all {
-        if algorithm.signature_alg_id().as_ref() == raw.algorithm
+        if algorithm.signature_alg_id().as_ref() == message.algorithm
             && algorithm.public_key_alg_id().as_ref() == key.key_algorithm
         {
             known = true;
-            if algorithm.verify_signature(&key.key_bits, &raw.tbs, &raw.signature).is_ok() {
+            if algorithm.verify_signature(&key.key_bits, message.content, message.signature).is_ok() {
                 return Signed::Yes;
             }
         }
     }
-    let hash = certificate.signature.hash;
-    match (&certificate.signature.scheme, &issuer.key, hash) {
+    let hash = message.scheme.hash;
+    match (&message.scheme.scheme, &issuer.key, hash) {
         (Scheme::Pkcs1, PublicKey::Rsa { modulus, exponent }, Some(hash)) => {
-            rsa(modulus, exponent, &raw.signature, |encoded| pkcs1(encoded, hash, &raw.tbs))
+            rsa(modulus, exponent, message.signature, |encoded| pkcs1(encoded, hash, message.content))
         }
-        (Scheme::Pss { mask, salt, trailer: 1 }, PublicKey::Rsa { modulus, exponent }, Some(hash)) => {
+        (
+            Scheme::Pss { mask, salt, trailer: 1 },
+            PublicKey::Rsa { modulus, exponent } | PublicKey::RsaPss { modulus, exponent },
+            Some(hash),
+        ) => {
             let bits = modulus.bits();
-            rsa(modulus, exponent, &raw.signature, |encoded| pss(encoded, bits, hash, *mask, *salt, &raw.tbs))
+            rsa(modulus, exponent, message.signature, |encoded| pss(encoded, bits, hash, *mask, *salt, message.content))
         }
-        (Scheme::Ecdsa, PublicKey::Ec(curve), Some(hash)) if !known => ecdsa(curve, hash, certificate, issuer),
-        (Scheme::Pkcs1 | Scheme::Pss { .. }, PublicKey::Rsa { .. } | PublicKey::RsaPss, _) if !known => Signed::Unknown,
+        (Scheme::Ecdsa, PublicKey::Ec(curve), Some(hash)) if !known => ecdsa(curve, hash, message, issuer),
+        (Scheme::Pkcs1 | Scheme::Pss { .. }, PublicKey::Rsa { .. } | PublicKey::RsaPss { .. }, _) if !known => {
+            Signed::Unknown
+        }
         (Scheme::Other | Scheme::Ed448, ..) if !known => Signed::Unknown,
         // Either it was computed above, or the key is of another kind than the signature.
         _ => Signed::No,
@@ -177,7 +200,7 @@ fn mgf1(hash: Hash, seed: &[u8], length: usize) -> Option<Vec<u8>> {
 /// ECDSA over any hash. The number that is signed is the digest's leftmost octets, at most as many as the curve has
 /// (FIPS 186-5, section 6.4.2), so any digest can be given in the shape of the hash that the library pairs the curve
 /// with: cut, or with zeros before it.
-fn ecdsa(curve: &Curve, hash: Hash, certificate: &Certificate, issuer: &Certificate) -> Signed {
+fn ecdsa(curve: &Curve, hash: Hash, message: &Message<'_>, issuer: &Certificate) -> Signed {
     let (algorithm, shape) = match curve {
         Curve::P256 => (&ec::ECDSA_P256_SHA256_ASN1, &digest::SHA256),
         Curve::P384 => (&ec::ECDSA_P384_SHA384_ASN1, &digest::SHA384),
@@ -185,13 +208,13 @@ fn ecdsa(curve: &Curve, hash: Hash, certificate: &Certificate, issuer: &Certific
         Curve::Other(name) if name == "secp256k1" => (&ec::ECDSA_P256K1_SHA256_ASN1, &digest::SHA256),
         Curve::Other(_) => return Signed::Unknown,
     };
-    let Some(digest) = hash.digest(&certificate.raw.tbs) else { return Signed::Unknown };
+    let Some(digest) = hash.digest(message.content) else { return Signed::Unknown };
     let length = shape.output_len();
     let mut shaped = vec![0; length.saturating_sub(digest.len())];
     shaped.extend(&digest[..digest.len().min(length)]);
     let Ok(shaped) = digest::Digest::import_less_safe(&shaped, shape) else { return Signed::Unknown };
     let key = ec::UnparsedPublicKey::new(algorithm, &issuer.raw.key_bits);
-    match key.verify_digest(&shaped, &certificate.raw.signature) {
+    match key.verify_digest(&shaped, message.signature) {
         Ok(()) => Signed::Yes,
         Err(_) => Signed::No,
     }
