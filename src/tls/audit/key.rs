@@ -134,7 +134,7 @@ fn rsa(certificate: &Certificate, modulus: &BigUint, exponent: &BigUint, found: 
     if !modulus.bit(0) {
         found.raised(RuleId::KeyRsaOdd, Level::Deny, certificate, "its RSA key has an even modulus".to_owned());
     }
-    if bits > 2048 && bits % 8 != 0 {
+    if bits > 2048 && !bits.is_multiple_of(8) {
         found.at(RuleId::KeyRsaOdd, certificate, format!("its RSA key has {bits} bits, no whole number of octets"));
     }
     if bits > 4096 {
