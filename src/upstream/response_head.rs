@@ -126,6 +126,9 @@ const NOT_A_NUMBER: Failure = Failure::Protocol("its Content-Length is not one n
 
 /// Whether the server means to keep the connection (RFC 9112, section 9.3).
 pub(super) fn keeps_connection(head: &Parts) -> bool {
+    if !head.headers.keys().any(|name| *name == CONNECTION) {
+        return head.version == Version::HTTP_11; // found out sooner than by its hash
+    }
     let says = |word: &[u8]| {
         let lines = head.headers.get_all(CONNECTION).iter();
         let mut words = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));

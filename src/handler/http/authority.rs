@@ -27,12 +27,23 @@ fn is_ipv6(text: &[u8]) -> bool {
 
 /// A registered name or an IPv4 address: unreserved characters and sub-delimiters.
 fn is_name(b: u8) -> bool {
-    b.is_ascii_alphanumeric()
-        || matches!(
-            b,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
-        )
+    NAME[usize::from(b)]
 }
+
+static NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 128 {
+        let c = b as u8;
+        table[b] = c.is_ascii_alphanumeric()
+            || matches!(
+                c,
+                b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+            );
+        b += 1;
+    }
+    table
+};
 
 /// Nothing, or a colon and at most five digits; "example.com:" is legal (RFC 3986, section 3.2.3).
 fn is_port(text: &[u8]) -> bool {

@@ -7,16 +7,25 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 
 /// Removes `Connection`, what it names, the fields that are known to end at each hop, and what `also` names.
 pub(super) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    let ends_here = |name: &HeaderName| is_hop_by_hop(name) || also(name);
+    if !fields.keys().any(ends_here) {
+        return; // `Connection` is not there either, and nothing that it could name
+    }
     strip_nominees(fields);
     // Each round removes at least one field, and heads are bounded; most have none or one to remove.
-    while let Some(name) = fields.keys().find(|name| is_hop_by_hop(name) || also(name)).cloned() {
+    while let Some(name) = fields.keys().find(|name| ends_here(name)).cloned() {
         fields.remove(name);
     }
 }
 
+/// Whether a field is there. Most heads have few, and a look at each name costs less than a hash.
+pub(super) fn has(fields: &HeaderMap, name: &HeaderName) -> bool {
+    fields.keys().any(|known| known == name)
+}
+
 /// Whether a comma-separated field has `token` in any of its lines, in any case.
 pub(super) fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    fields.get_all(name).iter().flat_map(tokens).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
+    has(fields, &name) && fields.get_all(name).iter().flat_map(tokens).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// The elements of a comma-separated value, without the space around them.

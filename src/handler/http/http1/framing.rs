@@ -53,21 +53,24 @@ pub(super) struct WrongLength;
 pub(super) fn begin(output: &mut Output, head: &Parts, length: Option<u64>, terms: &mut Terms) -> Framing {
     let buffer = output.buffer();
     status_line(buffer, head, terms.is_11);
-    let declared = head.headers.get(CONTENT_LENGTH).and_then(number);
-    let framing = Framing::of(head.status, length.or(declared), terms);
-    terms.keep &= framing != Framing::Rest;
+    let mut said = Said::default();
     let mut has_date = false;
     let mut says_close = false;
     for (name, value) in &head.headers {
-        if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
-            continue; // said below, as it is
+        if name == CONTENT_LENGTH {
+            said = said.or(value); // said below, as it is
+            continue;
+        } else if name == TRANSFER_ENCODING {
+            continue; // so is this
         }
         has_date |= name == DATE;
         says_close |= name == CONNECTION && has_token(value.as_bytes(), b"close");
         line(buffer, name, value.as_bytes());
     }
+    let framing = Framing::of(head.status, length.or(said.length), terms);
+    terms.keep &= framing != Framing::Rest;
     terms.keep &= !says_close;
-    framing.declare(buffer, head.status, length, declared, terms);
+    framing.declare(buffer, head.status, length, &said, terms);
     match terms.keep {
         false if !says_close && head.status != StatusCode::SWITCHING_PROTOCOLS => {
             buffer.extend_from_slice(b"connection: close\r\n");
@@ -96,7 +99,7 @@ impl Framing {
     }
 
     /// Writes the field that says it: of a body that is not sent, too, what it would say (RFC 9110, section 8.6).
-    fn declare(self, buffer: &mut Vec<u8>, status: StatusCode, known: Option<u64>, said: Option<u64>, terms: &Terms) {
+    fn declare(self, buffer: &mut Vec<u8>, status: StatusCode, known: Option<u64>, said: &Said<'_>, terms: &Terms) {
         let length = match self {
             Self::Length(length) => Some(length),
             Self::Chunks { .. } => {
@@ -106,14 +109,16 @@ impl Framing {
             Self::Rest => None,
             // A body that is not there says nothing of the one that would be.
             Self::Done if terms.is_head && status != StatusCode::NO_CONTENT => {
-                said.or(known.filter(|length| *length > 0))
+                said.length.or(known.filter(|length| *length > 0))
             }
-            Self::Done if status == StatusCode::NOT_MODIFIED => said,
+            Self::Done if status == StatusCode::NOT_MODIFIED => said.length,
             Self::Done if super::super::answer::has_no_body(status) => None,
             Self::Done => Some(0),
         };
-        if let Some(length) = length {
-            let _ = write!(buffer, "content-length: {length}\r\n"); // writing to a Vec cannot fail
+        match (length, said.text) {
+            (None, _) => {}
+            (Some(_), Some(text)) if length == said.length => line(buffer, &CONTENT_LENGTH, text),
+            (Some(length), _) => drop(write!(buffer, "content-length: {length}\r\n")), // writing to a Vec cannot fail
         }
     }
 
@@ -188,10 +193,24 @@ fn line(buffer: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     }
 }
 
-fn number(value: &HeaderValue) -> Option<u64> {
-    // `parse` would take a sign.
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
-    digits.parse().ok()
+/// What the service says of the body's length.
+#[derive(Default)]
+struct Said<'a> {
+    length: Option<u64>,
+    text: Option<&'a [u8]>,
+}
+
+impl<'a> Said<'a> {
+    /// The first value that is a number counts.
+    fn or(self, value: &'a HeaderValue) -> Self {
+        let text = value.as_bytes();
+        let is_number = (1..=19).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+        if self.length.is_some() || !is_number {
+            return self;
+        }
+        let length = text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'));
+        Self { length: Some(length), text: Some(text) }
+    }
 }
 
 /// The date as this worker wrote it last.
