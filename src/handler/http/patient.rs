@@ -14,7 +14,7 @@ use super::deadline::Deadline;
 use crate::stream::Stream;
 
 /// For how long what a client still sends is thrown away after the last answer.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_millis(750);
 /// How much of it at most: what was under way when the answer went out, not what a flood goes on to send.
 const LINGER_BYTES: usize = 1024 * 1024;
 

@@ -50,8 +50,7 @@ fn many_bodies_that_stand_still_cost_little_and_end_at_their_deadline() {
     let ((), grown) = withstood(&gateway, |front| {
         let mut crowd: Vec<TcpStream> = (0..CROWD).map(|_| connect(front)).collect();
         crowd.iter_mut().for_each(|stream| stream.write_all(claims.as_bytes()).unwrap());
-        let statuses = statuses(crowd);
-        assert!(statuses.is_subset(&[400, 408].into()), "{statuses:?}");
+        assert_eq!(statuses(crowd), [408].into());
     });
     gateway.wait_for_metric(&refused("body_timeout"), CROWD as f64);
     assert!(grown < 32 * MIB, "memory grew by {grown}");
@@ -117,7 +116,7 @@ fn what_is_claimed_is_not_set_aside_and_what_has_no_end_is_refused() {
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let large = 4 << 20;
     let cases = [
-        ("a chunk of 100 MB that does not come", format!("{chunked}5F5E100\r\nx"), "body_timeout", &[400, 408][..]),
+        ("a chunk of 100 MB that does not come", format!("{chunked}5F5E100\r\nx"), "body_timeout", &[408][..]),
         ("a chunk extension without end", format!("{chunked}1;{}", "e".repeat(large)), "chunk", &[400]),
         ("a chunk size without end", format!("{chunked}{}", "0".repeat(large)), "chunk", &[400]),
         ("trailers without end", format!("{chunked}0\r\n{}", "a: b\r\n".repeat(large / 6)), "chunk", &[400]),

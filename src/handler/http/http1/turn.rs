@@ -96,12 +96,16 @@ impl Http1<'_> {
         self.hand_over(&mut turn, Waker::noop()); // what came along with the head; nobody waits for it yet
         self.expects = accepted.expects_continue;
         let switch = accepted.upgrade.then(|| offer(request.extensions_mut(), self.gate.context.timeouts));
-        let response = self.ask(service, request.map(|()| body), &mut turn).await?;
+        let asked = self.ask(service, request.map(|()| body), &mut turn).await?;
         self.expects = false;
-        if let Some(fault) = self.fault.filter(|fault| *fault == Fault::BODY_TOO_LARGE) {
-            turn.exchange.answered(fault.status, None, Some(fault.reason.as_str()));
-            return self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await.map(|()| Then::End);
-        }
+        let response = match asked {
+            Ok(response) => response,
+            Err(fault) => {
+                turn.exchange.answered(fault.status, None, Some(fault.reason.as_str()));
+                self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await?;
+                return Ok(Then::End);
+            }
+        };
         match switch {
             _ if !response.status().is_informational() => self.answer(response, &mut turn, drain).await?,
             Some(switch) if self.may_switch(&response) => {
@@ -143,28 +147,36 @@ impl Http1<'_> {
         request(&head, accepted, self.scanner.head().fields(), mem::take(&mut self.spare))
     }
 
-    /// Waits for the service's answer, and meanwhile lets it have the request's body.
+    /// Waits for the service's answer, and meanwhile lets it have the request's body. A fault in the request is answered
+    /// by its own status, whatever the service would make of it; that is asked no further.
     async fn ask<S: HttpService>(
         &mut self,
         service: &Arc<S>,
         request: Request<RequestBody>,
         turn: &mut Turn,
-    ) -> Result<Response<S::Body>, ServeError> {
+    ) -> Result<Result<Response<S::Body>, Fault>, ServeError> {
+        if let Some(fault) = self.fault {
+            return Ok(Err(fault));
+        }
         let gate = self.gate;
         let mut call = pin!(Arc::clone(service).call(request, &gate.info));
         let asking = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(reply) = call.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(reply));
+                    return Poll::Ready(Ok(Ok(reply)));
                 }
                 if let Err(error) = ready!(self.poll_feed(cx, turn)) {
                     return Poll::Ready(Err(error));
                 }
+                if let Some(fault) = self.fault {
+                    return Poll::Ready(Ok(Err(fault)));
+                }
             }
         });
-        let Reply { response, upstream, error } = asking.await?;
-        turn.exchange.answered(response.status(), upstream, error);
-        Ok(response)
+        Ok(asking.await?.map(|Reply { response, upstream, error }| {
+            turn.exchange.answered(response.status(), upstream, error);
+            response
+        }))
     }
 
     /// Only 101 switches, and only when every byte of the request was HTTP.
