@@ -13,6 +13,7 @@ mod exposition;
 #[cfg(test)]
 mod fixture;
 mod guard;
+mod plugins;
 mod rates;
 mod redact;
 mod routes;

@@ -10,6 +10,7 @@ mod control;
 mod explain;
 mod generate;
 mod password;
+mod plugin;
 mod progress;
 mod report;
 mod run;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, out: &mut dyn Write) -> io::Result<ExitCode> {
     match command {
         Command::Check(args) => check::check(&args, out, &mut Terminal::stderr()),
+        Command::Plugin { command } => plugin::run(&command, out, &mut Terminal::stderr()),
         Command::Schema => generate::schema(out),
         Command::Completions { shell } => generate::completions(shell, out),
         Command::Man { command } => generate::man(command.as_deref(), out),

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::admin::Admin;
 use crate::admin::answer::{Answer, HTML, JSON};
 use crate::admin::state::Snapshot;
-use crate::admin::{acme, dashboard, views};
+use crate::admin::{acme, dashboard, plugins, views};
 
 /// One path and what it answers.
 pub(crate) struct Route {
@@ -46,6 +46,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/certificates", content: JSON, about: "every chain: where it is served, when it ends, what it covers", answer: views::certificates },
     Route { path: "/acme", content: JSON, about: "every certificate that ACME manages: how it fares, what comes next, what failed", answer: acme::view },
     Route { path: "/audit", content: JSON, about: "every chain with every finding of the audit, and the fallbacks", answer: views::audit },
+    Route { path: "/plugins", content: JSON, about: "every plugin by endpoint and layer: how it is, its version, what it did and what was refused", answer: plugins::view },
     Route { path: "/config", content: JSON, about: "the running configuration, secrets redacted", answer: views::config },
     Route { path: "/version", content: JSON, about: "what this build is", answer: views::version },
 ];

@@ -11,6 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::admin::acme;
 use crate::admin::exposition::{Durations, Exposition, Format};
+use crate::admin::plugins;
 use crate::admin::state::{Lifecycle, Reloads, Snapshot, State};
 use crate::admin::version;
 use crate::metrics::process::Process;
@@ -34,6 +35,7 @@ pub(crate) fn scrape(state: &State, running: &Snapshot, process: &Process, forma
     acme::series(&mut out, state, running);
     requests(&mut out, running);
     upstreams(&mut out, running);
+    plugins::scrape(&mut out, running);
     reloads(&mut out, &state.reloads());
     out.family(&table::ACCESS_LOG_DROPPED).sample(&[], running.access_log_dropped());
     costs(&mut out, process);

@@ -67,6 +67,11 @@ pub(super) enum Command {
     Upgrade(ControlArgs),
     /// Print how a running gateway and its endpoints are
     Status(ControlArgs),
+    /// Look at plugins
+    Plugin {
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
     /// Print the configuration's JSON Schema
     Schema,
     /// Print a shell's completions
@@ -84,8 +89,23 @@ pub(super) enum Command {
     Version,
 }
 
+/// What is done about a plugin.
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginCommand {
+    /// Show what a plugin offers, and how the negotiation with this gateway would end
+    ///
+    /// Loads the library, which runs its code: one start-up and one cleanup.
+    Inspect {
+        /// The shared library
+        file: PathBuf,
+        /// The settings that its start-up is given, as a JSON object
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        settings: String,
+    },
+}
+
 /// The commands by name, for `man`.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "check",
     "audit",
@@ -95,6 +115,7 @@ const COMMANDS: [&str; 13] = [
     "log",
     "upgrade",
     "status",
+    "plugin",
     "schema",
     "completions",
     "man",

@@ -57,6 +57,12 @@ impl Plugin {
         if faults.is_empty() { Ok(Self { name: name.to_owned(), layers, terms }) } else { Err(faults) }
     }
 
+    /// A handler of this name whose layers are given: plugins of another kind, or of one's own program.
+    #[must_use]
+    pub fn of(name: &str, layers: Vec<LayerPlan>, terms: Terms) -> Self {
+        Self { name: name.to_owned(), layers, terms }
+    }
+
     fn place(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Place {
         Place {
             endpoint: Arc::clone(endpoint),

@@ -121,6 +121,15 @@ metrics! {
     UPSTREAM_FAILURES = Counter "upstream_failures_total" ["upstream", "server", "reason"] "Exchanges with the server that failed.";
     UPSTREAM_RESPONSE_DURATION = Histogram "upstream_response_duration_seconds" ["upstream", "server"] "Time from the first byte of a request to the head of the server's response.";
 
+    PLUGIN_INFO = Gauge "plugin_info" ["endpoint", "layer", "plugin", "version"] "Always 1; its labels say which plugin serves the layer, and the version that was negotiated.";
+    PLUGIN_UP = Gauge "plugin_up" ["endpoint"] "1 while the endpoint's plugins serve, 0 while one is not ready, quarantined or failed.";
+    PLUGIN_CALLBACKS = Counter "plugin_callbacks_total" ["endpoint", "layer", "callback"] "Calls into the plugin.";
+    PLUGIN_CALLBACK_SECONDS = Counter "plugin_callback_seconds_total" ["endpoint", "layer"] "Time spent in calls into the plugin.";
+    PLUGIN_QUEUE = Gauge "plugin_queue" ["endpoint", "layer"] "Events that wait for a thread of the plugin's pool.";
+    PLUGIN_BUFFERED = Gauge "plugin_buffered_bytes" ["endpoint", "layer"] "Bytes in the queues and buffers of the plugin's instance.";
+    PLUGIN_REFUSALS = Counter "plugin_refusals_total" ["endpoint", "layer", "reason"] "What the host or the plugin refused: connections, writes, input, calls with a stale handle.";
+    PLUGIN_RESTARTS = Counter "plugin_restarts_total" ["endpoint", "layer"] "Further tries to start the instance, after it was not ready or was given up.";
+
     CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "config_last_reload_successful" [] "1 if the last load of the configuration succeeded, 0 if it failed and the one before is still served.";
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP = Gauge "config_last_reload_success_timestamp_seconds" [] "When the configuration was last loaded with success, in Unix time.";
     CONFIG_RELOADS = Counter "config_reloads_total" ["result"] "Reloads of the configuration, not counting the start.";
@@ -146,6 +155,7 @@ mod tests {
     use crate::metrics::{
         AcmeFailure, HandshakeFailure, Http2Closing, Method, Rejection, RequestRefusal, RetryReason, UpstreamFailure,
     };
+    use crate::plugin::counters::{Callback, Refusal};
 
     #[test]
     fn names_are_unique_and_follow_the_conventions() {
@@ -212,6 +222,8 @@ mod tests {
         row("upstream_checks_total", "result", vec!["passed", "failed"]);
         row("upstream_retries_total", "reason", RetryReason::ALL.iter().map(|v| v.as_str()).collect());
         row("acme_failures_total", "reason", AcmeFailure::ALL.iter().map(|v| v.as_str()).collect());
+        row("plugin_callbacks_total", "callback", Callback::ALL.iter().map(|v| v.as_str()).collect());
+        row("plugin_refusals_total", "reason", Refusal::ALL.iter().map(|v| v.as_str()).collect());
         row("config_reloads_total", "result", vec!["success", "failure"]);
         md.push_str(
             "\nWhere more combinations occur than a worker has places for (32 handshakes, 64 pairs of method and \

@@ -17,6 +17,7 @@ use super::driver::{Deadlines, Ended, drive};
 use super::guest::{Adapter, Fault, FaultKind, Peer, Place, Why};
 use super::keeper::Keeper;
 use super::run::{Sessions, Stage};
+use crate::config::PluginConfig;
 use crate::drain::Drain;
 
 pub use super::keeper::settle;
@@ -55,6 +56,20 @@ pub struct Terms {
     pub max_queue: u32,
     /// How much an instance's queues and buffers hold together, in bytes.
     pub max_buffered: usize,
+}
+
+/// What a handler's table leaves out.
+impl Default for Terms {
+    fn default() -> Self {
+        let config = PluginConfig::default();
+        Self {
+            timeout: Duration::from_secs(10),
+            queue: config.queue,
+            max_message: config.max_message,
+            max_queue: config.max_queue,
+            max_buffered: config.max_buffered,
+        }
+    }
 }
 
 /// How a chain is.
@@ -103,11 +118,11 @@ impl Standing {
 pub struct Chain {
     /// What it was made from; equal words make equal chains.
     identity: String,
-    places: Vec<Arc<Place>>,
-    plans: Vec<LayerPlan>,
-    terms: Terms,
-    counters: Vec<Arc<LayerCounters>>,
-    sessions: Arc<Sessions>,
+    pub(super) places: Vec<Arc<Place>>,
+    pub(super) plans: Vec<LayerPlan>,
+    pub(super) terms: Terms,
+    pub(super) counters: Vec<Arc<LayerCounters>>,
+    pub(super) sessions: Arc<Sessions>,
     admits: AtomicBool,
     now: Mutex<Now>,
 }
@@ -215,6 +230,12 @@ impl Chain {
         self.plans.get(layer).map(|plan| plan.adapter.name())
     }
 
+    /// The digest of a layer's code.
+    #[must_use]
+    pub fn digest(&self, layer: usize) -> Option<&str> {
+        self.plans.get(layer).map(|plan| plan.adapter.digest())
+    }
+
     /// Where a layer runs.
     #[must_use]
     pub fn run(&self, layer: usize) -> Option<Run> {
@@ -259,7 +280,7 @@ impl Chain {
             return drive(only, peer, stream, None, deadlines, drain.begun()).await;
         }
         let (below, above) = duplex(BETWEEN);
-        let upper = upper(stages, 1, peer.clone(), above, Deadlines { idle: None, stall }, drain.clone());
+        let upper = upper(stages, 1, peer.clone(), above, Deadlines { idle: None, stall });
         // Whichever way the client's layer ends, the layers above see their end of it.
         let first = drive(&stages[0], peer, stream, Some(below), deadlines, drain.begun());
         tokio::join!(first, upper).0
@@ -289,10 +310,6 @@ impl Chain {
         *self.now() = Now { standing, live };
     }
 
-    pub(super) fn parts(&self) -> (&[Arc<Place>], &[LayerPlan], &[Arc<LayerCounters>], Terms, &Arc<Sessions>) {
-        (&self.places, &self.plans, &self.counters, self.terms, &self.sessions)
-    }
-
     fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -314,7 +331,6 @@ fn upper<'a>(
     peer: Peer,
     mut below: DuplexStream,
     deadlines: Deadlines,
-    drain: Drain,
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
     Box::pin(async move {
         // The first layer decides when to drain: what is above it ends with what it gets from below.
@@ -323,7 +339,7 @@ fn upper<'a>(
             drive(&stages[layer], peer, &mut below, None, deadlines, never.begun()).await;
         } else {
             let (mine, above) = duplex(BETWEEN);
-            let upper = upper(stages, layer + 1, peer.clone(), above, deadlines, drain);
+            let upper = upper(stages, layer + 1, peer.clone(), above, deadlines);
             tokio::join!(drive(&stages[layer], peer, &mut below, Some(mine), deadlines, never.begun()), upper);
         }
     })

@@ -48,7 +48,7 @@ impl Keeper {
     }
 
     fn keep(mut self) {
-        let sessions = Arc::clone(self.chain.parts().4);
+        let sessions = Arc::clone(&self.chain.sessions);
         let _ended = OnEnd(&sessions);
         loop {
             match self.start_layers() {
@@ -76,7 +76,7 @@ impl Keeper {
                 break;
             }
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            self.chain.parts().2.iter().for_each(|layer| {
+            self.chain.counters.iter().for_each(|layer| {
                 layer.restarts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             });
         }
@@ -99,7 +99,7 @@ impl Keeper {
     }
 
     fn start_layer(&self, layer: usize) -> Result<Stage, Fault> {
-        let (places, plans, counters, terms, sessions) = self.chain.parts();
+        let Chain { places, plans, counters, terms, sessions, .. } = &*self.chain;
         let (place, plan, counters) = (&places[layer], &plans[layer], &counters[layer]);
         let host = Host::new(Arc::clone(place), plan.adapter.name().into(), Arc::clone(counters));
         let guest = plan.adapter.start(place, &host)?;
@@ -157,7 +157,7 @@ impl Keeper {
             return true;
         }
         clean_up(&live.stages);
-        self.chain.parts().4.ring(|wish| wish.trouble = None);
+        self.chain.sessions.ring(|wish| wish.trouble = None);
         if let Standing::Quarantined(what) = self.chain.standing() {
             info!(endpoint = self.endpoint(), "the callback has returned; the plugin is started again");
             self.failed(what);
@@ -167,7 +167,7 @@ impl Keeper {
 
     /// Watches the layers until something is to be done.
     fn watch(&self, live: &Live) -> Over {
-        let (.., terms, sessions) = self.chain.parts();
+        let Chain { terms, sessions, .. } = &*self.chain;
         // Often enough that a call which hangs is found within a quarter more than its time.
         let tick = (terms.timeout / 4).clamp(Duration::from_millis(5), TICK);
         loop {
@@ -187,7 +187,7 @@ impl Keeper {
 
     /// Has the connections that are left end, and waits for it. False where a callback keeps one from ending.
     fn end_sessions(&self, live: &Live, stop: bool) -> bool {
-        let (.., terms, sessions) = self.chain.parts();
+        let Chain { terms, sessions, .. } = &*self.chain;
         let why = if stop { Why::Drain } else { Why::Quarantine };
         let deadline = Instant::now() + terms.timeout;
         while sessions.open() > 0 {
@@ -224,7 +224,7 @@ impl Keeper {
     }
 
     fn endpoint(&self) -> &str {
-        self.chain.parts().0.first().map_or("", |place| place.endpoint.name.as_str())
+        self.chain.places.first().map_or("", |place| place.endpoint.name.as_str())
     }
 }
 

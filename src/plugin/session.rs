@@ -244,7 +244,7 @@ impl Session {
     }
 
     /// Tells the plugin that the connection is over. The handle is stale from here on.
-    pub(super) fn close(mut self: Box<Self>, why: Why) {
+    pub(super) fn close(mut self, why: Why) {
         self.stage.host.forget(self.handle);
         if let Some(user) = self.user.take() {
             let handle = self.handle;

@@ -201,6 +201,15 @@ impl Gateway {
         }
     }
 
+    /// Asks for a metric until it is above 0.
+    pub fn wait_for_some(&self, series: &str) {
+        let start = Instant::now();
+        while self.metric(series).is_none_or(|value| value <= 0.0) {
+            assert!(start.elapsed() < PATIENCE, "{series} stays 0\n{}", self.get("/metrics").body);
+            std::thread::yield_now();
+        }
+    }
+
     /// The next log line (standard error) that contains `what`.
     pub fn wait_for_log(&mut self, what: &str) -> String {
         self.log.wait_for(what)

@@ -13,7 +13,7 @@ use portcullis_plugin_abi as abi;
 use portcullis_plugin_abi::{pc_connection, pc_endpoint, pc_framing, pc_input, pc_peer};
 
 use super::library::Library;
-use super::negotiate::{Agreed, Range, negotiate, version_text};
+use super::negotiate::{Agreed, Range, negotiate, offers, version_text};
 use super::table::{Buffer, HostTable};
 use crate::plugin::framing::Framing;
 use crate::plugin::guest::{Fault, FaultKind, Guest, Input, Peer, Place, Trouble, User, Why};
@@ -78,6 +78,18 @@ impl NativeGuest {
             }
         }
         Ok(guest)
+    }
+
+    /// The functions that the plugin offers, and those that it leaves out.
+    pub(super) fn functions(&self) -> (Vec<&'static str>, Vec<&'static str>) {
+        let names = abi::pc_plugin::FUNCTIONS.iter().partition::<Vec<&abi::Function>, _>(|it| offers(&self.agreed, it));
+        let only = |functions: Vec<&abi::Function>| functions.into_iter().map(|function| function.name).collect();
+        (only(names.0), only(names.1))
+    }
+
+    /// The plugin's highest version.
+    pub(super) fn highest(&self) -> String {
+        version_text(self.agreed.out.high_version)
     }
 
     fn instance(&self) -> *mut c_void {

@@ -137,16 +137,24 @@ fn missing(functions: &[Function], table: &pc_plugin, size: usize, version: u32)
     let mut required = functions.iter().filter(|function| function.required && function.since <= version);
     required.find_map(|function| {
         let (name, version) = (function.name, version_text(version));
-        // SAFETY: the offset is that of an optional function in this very table, as wide as a pointer.
-        let entry = unsafe { (&raw const *table).byte_add(function.offset).cast::<usize>().read() };
         if end(function) > size {
             Some(format!("its table of {size} bytes is too small for version {version}: there is no {name}"))
-        } else if entry == 0 {
+        } else if !present(table, function) {
             Some(format!("its table has NULL for {name}, which version {version} demands"))
         } else {
             None
         }
     })
+}
+
+/// Whether the plugin offers a function.
+pub(super) fn offers(agreed: &Agreed, function: &Function) -> bool {
+    present(&agreed.table, function)
+}
+
+fn present(table: &pc_plugin, function: &Function) -> bool {
+    // SAFETY: the offset is that of an optional function in this very table, as wide as a pointer.
+    unsafe { (&raw const *table).byte_add(function.offset).cast::<usize>().read() != 0 }
 }
 
 fn end(function: &Function) -> usize {

@@ -1,31 +1,73 @@
-//! The samples that people start from.
+//! The samples that people start from, in C and in Rust.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::path::{Path, PathBuf};
 
-use super::plugin;
-use crate::support::client::{connect, read_to_end};
-use crate::support::plugins::c;
+use super::{Talker, plugin, suite};
+use crate::support::plugins::{c, rust};
+use crate::support::tls::{certificates, endpoint_with};
 use crate::support::{Folder, Gateway};
 
-fn echoes(stream: &mut TcpStream, bytes: &[u8]) {
-    stream.write_all(bytes).unwrap();
-    let mut back = vec![0; bytes.len()];
-    stream.read_exact(&mut back).unwrap();
-    assert_eq!(back, bytes);
+/// Runs a test on a sample in C, then on the same in Rust.
+fn both(name: &str, test: impl Fn(&Path)) {
+    let folder = Folder::new();
+    let in_c: PathBuf = c(&folder, &format!("examples/plugins/c/{name}.c"), &[]);
+    test(&in_c);
+    test(&rust(name));
+}
+
+/// A configuration with a plain internal door and a public TLS door to one plugin.
+fn two_doors(file: &Path) -> String {
+    let world = endpoint_with("world", "public", "site", &certificates(&["localhost"]), "");
+    format!("{}{world}", plugin(file, ""))
 }
 
 #[test]
-fn the_echo_in_c_sends_back_what_comes_on_the_pool_and_inline() {
-    for run in ["pool", "inline"] {
-        let folder = Folder::new();
-        let file = c(&folder, "examples/plugins/c/echo.c", &[]);
-        let gateway = Gateway::start_in(folder, &plugin(&file, &format!("run = \"{run}\"")));
-        let mut stream = connect(gateway.address("internal"));
-        echoes(&mut stream, b"hello");
-        echoes(&mut stream, &vec![7; 300_000]);
-        stream.write_all(b"last").unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(read_to_end(&mut stream).0, b"last");
-    }
+fn the_echo_sends_back_what_comes_on_the_pool_and_inline() {
+    both("echo", |file| {
+        for run in ["pool", "inline"] {
+            let gateway = Gateway::start(&plugin(file, &format!("run = \"{run}\"")));
+            suite::echoes(gateway.address("internal"));
+        }
+    });
+}
+
+#[test]
+fn the_message_server_gets_whole_messages_however_they_arrive() {
+    both("messages", |file| {
+        for run in ["pool", "inline"] {
+            let gateway = Gateway::start(&plugin(file, &format!("run = \"{run}\"")));
+            suite::answers_messages(gateway.address("internal"));
+        }
+    });
+}
+
+#[test]
+fn those_who_chat_by_a_plain_internal_door_and_by_a_public_tls_door_hear_each_other() {
+    both("chat", |file| {
+        let gateway = Gateway::start(&two_doors(file));
+        suite::chats(gateway.address("internal"), gateway.address("world"));
+    });
+}
+
+#[test]
+fn the_device_can_be_set_by_its_internal_door_alone() {
+    both("device", |file| {
+        let outside = "[endpoints.outside]\nlisten = \"127.0.0.1:0\"\nclass = \"public\"\nhandler = \"site\"\n\
+                       settings = { room = \"lobby\" }\n";
+        let gateway = Gateway::start(&format!("{}{outside}", plugin(file, "run = \"inline\"")));
+        let mut inside = Talker::connect(gateway.address("internal"));
+        let mut outside = Talker::connect(gateway.address("outside"));
+        inside.ask("WHO", "internal internal {}");
+        outside.ask("WHO", "outside public {\"room\":\"lobby\"}");
+        inside.ask("SET 7", "OK");
+        outside.ask("GET", "VALUE 7");
+        outside.ask("SET 8", "DENIED");
+        inside.ask("GET", "VALUE 7");
+        outside.say("WATCH 5");
+        for _ in 0..3 {
+            assert_eq!(outside.hear(), "VALUE 7");
+        }
+        inside.ask("QUIT", "BYE");
+        assert_eq!(inside.hear(), "");
+    });
 }

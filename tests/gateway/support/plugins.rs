@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use super::Folder;
 
@@ -14,6 +15,23 @@ pub fn c(folder: &Folder, source: &str, flags: &[&str]) -> PathBuf {
     let library = folder.path().join(format!("lib{name}.so"));
     compile(source, &library, flags);
     library
+}
+
+/// Builds a Rust sample of `examples/plugins/rust`, or "test-panics"; the library's path.
+pub fn rust(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_BIN_EXE_portcullis")).parent().unwrap().parent().unwrap().join("plugins");
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["build", "--quiet", "--offline", "--locked", "--target-dir"]).arg(&target).current_dir(ROOT);
+        for sample in ["echo", "messages", "chat", "device", "test-panics"] {
+            command.args(["-p", &format!("portcullis-{sample}")]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        target.join("debug")
+    });
+    folder.join(format!("libportcullis_{}.so", name.replace('-', "_")))
 }
 
 /// Builds what `config/plugin.toml` names, as its comment says.
