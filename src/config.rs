@@ -457,6 +457,9 @@ pub struct CertificateConfig {
     /// The names that it is issued for. It goes by the first one; changing the others has it issued anew.
     #[serde(default)]
     pub names: Vec<String>,
+    /// The responder's answer about the leaf, as DER (`openssl ocsp -respout`), stapled to handshakes while it is fresh.
+    #[serde(default)]
+    pub ocsp: Option<PathBuf>,
     /// Client certificates for this chain's names alone, in place of the endpoint's own `client_auth`.
     #[serde(default)]
     pub client_auth: Option<ClientAuthConfig>,

@@ -17,6 +17,7 @@ mod der;
 pub(crate) mod fuzzing;
 mod key;
 pub mod notes;
+pub mod ocsp;
 pub mod parallel;
 mod pem;
 mod pkcs12;

@@ -75,6 +75,14 @@ fn certificates(out: &mut Exposition, running: &Snapshot) {
             family.sample(&[name(plan), file], end.unix_timestamp());
         }
     }
+    let mut family = out.family(&table::OCSP_NEXT_UPDATE);
+    for plan in with_tls(running) {
+        let candidates = plan.certificates.candidates.iter();
+        let ends = candidates.filter_map(|chain| Some((chain.file().display().to_string(), chain.staple()?.until)));
+        for (file, end) in ends.collect::<BTreeMap<_, _>>() {
+            family.sample(&[name(plan), &file], end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        }
+    }
     let mut family = out.family(&table::CERTIFICATE_AUDIT_FINDINGS);
     for plan in with_tls(running) {
         for ((file, rule, level), n) in open_findings(&plan.certificates) {

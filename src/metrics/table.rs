@@ -90,6 +90,7 @@ metrics! {
     TLS_TICKET_KEY_ROTATIONS = Counter "tls_ticket_key_rotations_total" ["endpoint"] "How often the endpoint made itself a new key for session tickets.";
 
     CERTIFICATE_NOT_AFTER = Gauge "certificate_not_after_timestamp_seconds" ["endpoint", "certificate"] "When the leaf of the chain in this file ends, in Unix time.";
+    OCSP_NEXT_UPDATE = Gauge "ocsp_next_update_timestamp_seconds" ["endpoint", "certificate"] "When the status that is stapled to the chain in this file runs out, in Unix time.";
     CERTIFICATE_AUDIT_FINDINGS = Gauge "certificate_audit_findings" ["endpoint", "certificate", "rule", "severity"] "Findings of the audit that are not waived; only rules with findings.";
     CERTIFICATE_FALLBACK_ACTIVE = Gauge "certificate_fallback_active" ["endpoint"] "1 while a chain is served in the place of one that is unfit.";
     CRL_NEXT_UPDATE = Gauge "crl_next_update_timestamp_seconds" ["endpoint", "crl"] "When the revocation list in this file becomes stale, in Unix time.";

@@ -40,6 +40,8 @@ pub(crate) struct Source {
     key: PathBuf,
     /// `None` for what could not be read, or was never a file.
     digests: Option<(Digest, Digest)>,
+    /// The staple file, where one is named, and what it held.
+    staple: Option<(PathBuf, Option<Digest>)>,
 }
 
 /// Reads and audits every chain that the running endpoint does not know already; `None` where none is listed.
@@ -81,7 +83,7 @@ pub(super) fn chains(subject: &Subject<'_>, problems: &mut Problems) -> Option<C
     }
     let new = sources.iter().zip(&known).filter(|(_, known)| known.is_none());
     let new: Vec<&Source> = new.map(|(source, _)| source).collect();
-    let materials: Vec<Material> = in_order(&new, |source| chain::read(&source.chain, Some(&source.key))).collect();
+    let materials: Vec<Material> = in_order(&new, |source| source.read()).collect();
     let fresh = audit_all(&materials, &judged, subject.policy);
     Some(Chains { places, missing, ..running.hold_back(sources, known, fresh) })
 }
@@ -91,7 +93,17 @@ impl Source {
         let (chain, key) = acme::files(subject.inputs.config, listed)?;
         let [chain, key] = [chain, key].map(|file| subject.inputs.directory.join(file));
         let digests = subject.basis.digest(&chain).zip(subject.basis.digest(&key));
-        Some(Self { chain, key, digests })
+        let staple = listed.ocsp.as_ref().map(|file| subject.inputs.directory.join(file));
+        let staple = staple.map(|file| (file.clone(), subject.basis.digest(&file)));
+        Some(Self { chain, key, digests, staple })
+    }
+
+    fn read(&self) -> Material {
+        let material = chain::read(&self.chain, Some(&self.key));
+        match &self.staple {
+            Some((file, _)) => material.with_staple(file),
+            None => material,
+        }
     }
 
     fn files(&self) -> (&Path, &Path) {

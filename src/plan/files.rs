@@ -16,10 +16,11 @@ use super::acme;
 use crate::config::{Config, EndpointConfig, UpstreamConfig};
 use crate::tls::parallel::in_order;
 
-/// Every chain and key that an endpoint's table names, or that ACME keeps for it.
+/// Every chain, key and staple that an endpoint's table names, or that ACME keeps for it.
 pub(super) fn of_chains(config: &Config, endpoint: &EndpointConfig) -> impl Iterator<Item = PathBuf> {
-    let listed = endpoint.tls.iter().flat_map(|tls| &tls.certificates);
-    listed.filter_map(|listed| acme::files(config, listed)).flat_map(|(chain, key)| [chain, key])
+    let listed = || endpoint.tls.iter().flat_map(|tls| &tls.certificates);
+    let pairs = listed().filter_map(|listed| acme::files(config, listed)).flat_map(|(chain, key)| [chain, key]);
+    pairs.chain(listed().filter_map(|listed| listed.ocsp.clone()))
 }
 
 /// Every other file that it names.

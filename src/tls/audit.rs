@@ -22,6 +22,7 @@ pub mod rules;
 pub mod sarif;
 mod signature;
 mod span;
+mod staple;
 #[cfg(test)]
 pub(in crate::tls) mod tests;
 pub mod trust;
@@ -43,6 +44,7 @@ use self::policy::{Policy, Waived};
 use self::rules::{Level, RuleId};
 use self::span::ENDING;
 pub use self::span::Span;
+pub use self::staple::Staple;
 use crate::identity::{Class, EndpointName};
 use crate::tls::certificate::Certificate;
 use crate::tls::chain::Material;
@@ -92,6 +94,7 @@ pub struct AuditedChain {
     not_after: SystemTime,
     sha256: String,
     key_type: String,
+    staple: Option<Staple>,
 }
 
 impl AuditedChain {
@@ -165,6 +168,12 @@ impl AuditedChain {
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// The status to hand out with it, while it is fresh.
+    #[must_use]
+    pub fn staple(&self) -> Option<&Staple> {
+        self.staple.as_ref()
     }
 
     /// The leaf's kind of key, such as "ECDSA P-256".
@@ -317,6 +326,7 @@ fn judge(loaded: Loaded<'_>, subject: &Subject<'_>, policy: &Policy, uncovered: 
     let now = OffsetDateTime::from(subject.now);
     let Loaded { material, signing, leaf } = loaded;
     let mut found = Found(material.faults.iter().map(Raw::from).collect());
+    let mut stapled = None;
     let view = leaf.map(|leaf| {
         let path = path::find(&material.certificates, leaf, now);
         View { material, certificates: &material.certificates, path, subject, uncovered, now, policy }
@@ -329,6 +339,7 @@ fn judge(loaded: Loaded<'_>, subject: &Subject<'_>, policy: &Policy, uncovered: 
         chain::check(view, &mut found);
         usage::check(view, &mut found);
         names::check(view, &mut found);
+        stapled = staple::check(view, &mut found);
     }
     let findings = weigh(material, subject, policy, found, now);
     let report = ChainReport {
@@ -342,13 +353,16 @@ fn judge(loaded: Loaded<'_>, subject: &Subject<'_>, policy: &Policy, uncovered: 
         remote: material.stapled.is_some(),
         leaf: view.as_ref().map(|view| view.leaf().position),
     };
-    let servable = view.as_ref().and_then(|view| issuance::issue(view, signing.key, report.verdict));
+    let servable = view.as_ref().and_then(|view| issuance::issue(view, signing.key, report.verdict, stapled.clone()));
     let out_of_time = view.as_ref().is_some_and(|view| {
         let valid = |certificate: &Certificate| certificate.is_valid_at(now) && certificate.is_valid_at(now + ENDING);
         !view.members().all(valid)
     });
     let names = view.map(|view| view.leaf().names()).unwrap_or_default().into();
-    let span = Span::of(&material.certificates, policy, now);
+    let mut span = Span::of(&material.certificates, policy, now);
+    if let Some(staple) = stapled {
+        span = span.ending_at(staple.since).ending_at(staple.until);
+    }
     Audited { report: Arc::new(report), servable, names, out_of_time, span }
 }
 

@@ -3,12 +3,13 @@
 //! Made by `server_config` from the endpoint's audited chains; rustls asks it at every handshake.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{CipherSuite, Error, SignatureAlgorithm, SignatureScheme};
 
-use super::audit::AuditedChain;
+use super::audit::{AuditedChain, Staple};
 use super::notes::{self, Notes};
 use crate::server_names::ServerNames;
 
@@ -16,7 +17,7 @@ use crate::server_names::ServerNames;
 /// the client can verify.
 #[derive(Debug)]
 pub(super) struct ByName {
-    chains: Vec<Arc<CertifiedKey>>,
+    chains: Vec<Served>,
     names: ServerNames<Vec<usize>>,
 }
 
@@ -29,7 +30,7 @@ impl ByName {
                 names.entry(name, Vec::new).push(index);
             }
         }
-        Self { chains: audited.iter().map(|chain| Arc::new(noting(chain.certified_key()))).collect(), names }
+        Self { chains: audited.iter().map(|chain| Served::new(chain)).collect(), names }
     }
 
     /// Whether a chain covers this name.
@@ -40,11 +41,36 @@ impl ByName {
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let usable = |key: &&Arc<CertifiedKey>| can_verify(&hello, key);
-        match hello.server_name().and_then(|name| self.names.get(name)) {
-            Some(indices) => indices.iter().map(|i| &self.chains[*i]).find(usable).cloned(),
-            None => self.chains.iter().find(usable).cloned(),
-        }
+        let usable = |chain: &&Served| can_verify(&hello, &chain.plain);
+        let chain = match hello.server_name().and_then(|name| self.names.get(name)) {
+            Some(indices) => indices.iter().map(|i| &self.chains[*i]).find(usable),
+            None => self.chains.iter().find(usable),
+        };
+        chain.map(Served::now)
+    }
+}
+
+/// One chain, with its stapled status and without.
+#[derive(Debug)]
+struct Served {
+    plain: Arc<CertifiedKey>,
+    stapled: Option<(Arc<CertifiedKey>, Staple)>,
+}
+
+impl Served {
+    fn new(chain: &AuditedChain) -> Self {
+        let plain = noting(chain.certified_key());
+        let stapled = chain.staple().map(|staple| {
+            let stapled = CertifiedKey { ocsp: Some(staple.der.to_vec()), ..plain.clone() };
+            (Arc::new(stapled), staple.clone())
+        });
+        Self { plain: Arc::new(plain), stapled }
+    }
+
+    /// A status that has run out since is not handed out: a client may take it for a sign of an attack.
+    fn now(&self) -> Arc<CertifiedKey> {
+        let stapled = self.stapled.as_ref().filter(|(_, staple)| staple.is_fresh_at(SystemTime::now()));
+        Arc::clone(stapled.map_or(&self.plain, |(stapled, _)| stapled))
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) struct Raw {
     pub(super) signature: Vec<u8>,
     pub(super) subject: Vec<u8>,
     pub(super) issuer: Vec<u8>,
+    /// The serial number's content octets.
+    pub(super) serial: Vec<u8>,
     /// The algorithm of the public key, without its SEQUENCE header.
     pub(super) key_algorithm: Vec<u8>,
     /// The public key's own bits.
@@ -129,6 +131,8 @@ pub struct ExtendedKeyUsage {
     pub server_auth: bool,
     /// clientAuth.
     pub client_auth: bool,
+    /// OCSPSigning.
+    pub ocsp_signing: bool,
     /// anyExtendedKeyUsage.
     pub any: bool,
 }
@@ -316,6 +320,7 @@ fn raw(der: &[u8], parsed: &X509Certificate<'_>) -> Option<Raw> {
         signature,
         subject: parsed.subject().as_raw().to_vec(),
         issuer: parsed.issuer().as_raw().to_vec(),
+        serial: parsed.raw_serial().to_vec(),
         key_algorithm: key_algorithm.to_vec(),
         key_bits: der::bits(key_bits)?.to_vec(),
     })
@@ -380,6 +385,7 @@ fn read_extension(extension: &X509Extension<'_>, oid: &str, found: &mut Extensio
             found.extended_key_usage = Some(ExtendedKeyUsage {
                 server_auth: usage.server_auth,
                 client_auth: usage.client_auth,
+                ocsp_signing: usage.ocsp_signing,
                 any: usage.any,
             });
         }

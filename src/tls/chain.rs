@@ -16,6 +16,7 @@ use rustls_pemfile::Item;
 
 use crate::tls::audit::rules::RuleId;
 use crate::tls::certificate::{Certificate, fingerprint};
+use crate::tls::ocsp;
 use crate::tls::pem::{self, Block};
 
 /// The largest chain or key file, in bytes. The largest honest bundle, every public root there is, has a fifth of it.
@@ -45,8 +46,17 @@ pub struct Material {
     pub faults: Vec<Fault>,
     /// Blocks in the chain file that are no certificates, each in words.
     pub strangers: Vec<String>,
+    /// The stapled status, where a file of it is named.
+    pub(super) staple: Option<StapleFile>,
     /// The private key, if there is exactly one and it is not encrypted. Its `Debug` output is elided.
     pub(super) key: Option<PrivateKeyDer<'static>>,
+}
+
+/// A staple file: what it holds, or why it cannot be read.
+#[derive(Debug)]
+pub(super) struct StapleFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Result<Vec<u8>, String>,
 }
 
 /// Something wrong with a file.
@@ -124,6 +134,13 @@ impl Material {
         self.fault(rule, None, seen, None);
     }
 
+    /// The same with the stapled status that a file holds.
+    #[must_use]
+    pub fn with_staple(self, file: &Path) -> Self {
+        let bytes = read_at_most(ocsp::MAX_FILE, file);
+        Self { staple: Some(StapleFile { path: file.to_owned(), bytes }), ..self }
+    }
+
     /// What could not be read at all, and why.
     pub(super) fn unread(file: &Path, rule: RuleId, seen: String) -> Self {
         let mut material = Self::empty(file, None);
@@ -143,6 +160,7 @@ impl Material {
             stapled: None,
             faults: Vec::new(),
             strangers: Vec::new(),
+            staple: None,
             key: None,
         }
     }

@@ -5,6 +5,7 @@ mod evidence;
 mod failures;
 mod resumption;
 mod scopes;
+mod stapling;
 mod tickets;
 
 use std::io::Write;

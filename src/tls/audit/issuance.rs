@@ -6,10 +6,15 @@ use std::time::SystemTime;
 use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::finding::Verdict;
-use super::{AuditedChain, View};
+use super::{AuditedChain, Staple, View};
 
 /// The chain as it is served, or `None` if it must not be, or has no key.
-pub(super) fn issue(view: &View<'_>, key: Option<Arc<dyn SigningKey>>, verdict: Verdict) -> Option<Arc<AuditedChain>> {
+pub(super) fn issue(
+    view: &View<'_>,
+    key: Option<Arc<dyn SigningKey>>,
+    verdict: Verdict,
+    staple: Option<Staple>,
+) -> Option<Arc<AuditedChain>> {
     let key = key.filter(|_| !verdict.is_denied())?;
     let leaf = view.leaf();
     let alternates = view.path.alternates.iter().map(|index| view.at(*index));
@@ -34,5 +39,6 @@ pub(super) fn issue(view: &View<'_>, key: Option<Arc<dyn SigningKey>>, verdict: 
             .unwrap_or(SystemTime::UNIX_EPOCH),
         sha256: leaf.sha256.clone(),
         key_type: leaf.key.to_string(),
+        staple,
     }))
 }

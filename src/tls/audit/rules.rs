@@ -328,9 +328,9 @@ rules! {
         why "clients must refuse it",
         fix "install the final certificate, without the extension";
     PublicWeb = "public-web", Warn / Info,
-        checks "What browsers or root programs ask for is missing: certificate timestamps, a way to learn of revocation, a \
-                stapled status where the leaf demands one; or clientAuth is there",
-        source "Chrome CT policy; BR 7.1.2.11.2; Chrome Root Policy 1.8; RFC 7633",
+        checks "What browsers or root programs ask for is missing: certificate timestamps, a way to learn of revocation; or \
+                clientAuth is there",
+        source "Chrome CT policy; BR 7.1.2.11.2; Chrome Root Policy 1.8",
         why "browsers refuse such a certificate or soon will",
         fix "have it reissued by a public CA with its current profile";
     ServerUnreachable = "server-unreachable", Deny / Deny unservable,
@@ -453,6 +453,26 @@ rules! {
         source "RFC 5280, section 4.2.1.12",
         why "the upstream refuses it",
         fix "have it reissued with clientAuth";
+    MustStaple = "must-staple", Warn / Info,
+        checks "The leaf demands a stapled status, and there is none that is fit",
+        source "RFC 7633",
+        why "clients that heed the demand refuse the certificate without",
+        fix "name a file with the responder's answer as `ocsp`, or have it reissued without the demand";
+    OcspUnusable = "ocsp-unusable", Warn / Warn,
+        checks "The staple file cannot be read, holds no answer about this leaf, or one that nobody may give",
+        source "RFC 6960, sections 3.2 and 4.2",
+        why "clients refuse such an answer; it is not served",
+        fix "fetch it again: openssl ocsp -issuer ISSUER.pem -cert LEAF.pem -url RESPONDER -respout FILE -no_nonce";
+    OcspStale = "ocsp-stale", Warn / Warn,
+        checks "The staple's time is over, has not come, or is not told",
+        source "RFC 6960, section 4.2.2.1",
+        why "clients refuse an answer that is not of this time; it is not served",
+        fix "fetch a new one, before each nextUpdate, and check this machine's clock";
+    OcspRevoked = "ocsp-revoked", Error / Error,
+        checks "The staple says that the leaf is revoked",
+        source "RFC 6960, section 2.2",
+        why "clients that look refuse it; the staple is not served, but they may ask by themselves",
+        fix "have a new certificate issued";
     WaiverExpired = "waiver-expired", Info / Info,
         checks "A waiver for a finding of this chain has passed its last day",
         source "the configuration",

@@ -96,21 +96,11 @@ fn leaf(view: &View<'_>, found: &mut Found) {
 /// A certificate that lasts no longer needs no way to be revoked (BR 7.1.2.11.2 with the definition of short-lived).
 const SHORT_LIVED: Duration = Duration::days(7);
 
-/// What browsers and root programs ask for. Private authorities need none of it, but a demand for stapling binds all.
+/// What browsers and root programs ask for. Private authorities need none of it.
 fn web(view: &View<'_>, found: &mut Found) {
     let leaf = view.leaf();
     let extensions = &leaf.extensions;
     let mut say = |seen: &str| found.at(RuleId::PublicWeb, leaf, seen.to_owned());
-    match view.material.stapled {
-        Some(true) => {}
-        Some(false) if extensions.must_staple => {
-            say("demands a stapled status (must-staple), and the server sends none")
-        }
-        None if extensions.must_staple => {
-            say("demands a stapled status (must-staple), and the gateway does not staple one")
-        }
-        _ => {}
-    }
     if view.subject.profile == Class::Internal {
         return;
     }

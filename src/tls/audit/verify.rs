@@ -46,18 +46,10 @@ pub(super) fn signed_by(certificate: &Certificate, issuer: &Certificate) -> Sign
 
 /// Whether `issuer`'s key made the signature on `message`.
 pub(super) fn verifies(message: &Message<'_>, issuer: &Certificate) -> Signed {
-    let key = &issuer.raw;
-    let mut known = false;
-    for algorithm in default_provider().signature_verification_algorithms.all {
-        if algorithm.signature_alg_id().as_ref() == message.algorithm
-            && algorithm.public_key_alg_id().as_ref() == key.key_algorithm
-        {
-            known = true;
-            if algorithm.verify_signature(&key.key_bits, message.content, message.signature).is_ok() {
-                return Signed::Yes;
-            }
-        }
-    }
+    let known = match by_provider(message.algorithm, issuer, message.content, message.signature) {
+        Some(true) => return Signed::Yes,
+        known => known.is_some(),
+    };
     let hash = message.scheme.hash;
     match (&message.scheme.scheme, &issuer.key, hash) {
         (Scheme::Pkcs1, PublicKey::Rsa { modulus, exponent }, Some(hash)) => {
@@ -79,6 +71,18 @@ pub(super) fn verifies(message: &Message<'_>, issuer: &Certificate) -> Signed {
         // Either it was computed above, or the key is of another kind than the signature.
         _ => Signed::No,
     }
+}
+
+/// Whether `signer`'s key made a signature on `message`, by what rustls clients compute; `None` for what they do not.
+pub(super) fn by_provider(algorithm: &[u8], signer: &Certificate, message: &[u8], signature: &[u8]) -> Option<bool> {
+    let key = &signer.raw;
+    let all = default_provider().signature_verification_algorithms.all.iter();
+    let fitting = all.filter(|known| {
+        known.signature_alg_id().as_ref() == algorithm && known.public_key_alg_id().as_ref() == key.key_algorithm
+    });
+    let mut verified =
+        fitting.map(|known| known.verify_signature(&key.key_bits, message, signature).is_ok()).peekable();
+    verified.peek().is_some().then(|| verified.any(|verified| verified))
 }
 
 /// Opens an RSA signature and lets `check` compare what is in it.

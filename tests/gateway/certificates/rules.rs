@@ -39,7 +39,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("md5-root.pem", "anchor-weak-sig info info 3"),
     ("md5-www.pem", "sig-md5 deny deny 1"),
     ("md5.pem", "sig-md5 deny deny 1"),
-    ("must-staple.pem", "public-web warn info 1"),
+    ("must-staple.pem", "must-staple warn info 1"),
     ("no-end.pem", "pem-malformed deny deny 2"),
     ("no-san.pem", "san-missing error error 1"),
     ("no-server.pem", "eku-no-server error error 1"),
