@@ -5,6 +5,7 @@ pub mod h2;
 pub mod h2_upstream;
 pub mod pebble;
 pub mod peers;
+pub mod pki;
 pub mod plugins;
 pub mod tls;
 pub mod upstream;

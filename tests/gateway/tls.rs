@@ -1,5 +1,6 @@
 //! What TLS settles with real clients: versions, protocols, names, keys, groups.
 
+mod alerts;
 mod client_auth;
 mod evidence;
 mod failures;

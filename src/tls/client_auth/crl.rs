@@ -141,3 +141,146 @@ fn sets(lists: Vec<List>) -> Vec<Vec<Der>> {
         |keys: &BTreeMap<_, List>, n: usize| keys.values().nth(n.min(keys.len() - 1)).map(|list| list.der.clone());
     (0..most).map(|n| issuers.values().filter_map(|keys| nth(keys, n)).collect()).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+        CrlIssuingDistributionPoint, IsCa, Issuer, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    };
+    use rustls::pki_types::{CertificateDer, UnixTime};
+    use rustls::{CertificateError, Error};
+    use time::Duration;
+
+    use super::*;
+    use crate::config::{ClientAuthConfig, ClientAuthMode};
+    use crate::tls::client_auth::ClientAuth;
+
+    /// A folder with a file of authorities and files of lists, removed in the end.
+    struct Trust(PathBuf);
+
+    impl Drop for Trust {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    impl Trust {
+        fn new(test: &str, authorities: &[&Authority], lists: &[&str]) -> Self {
+            let folder = std::env::temp_dir().join(format!("portcullis-crl-{}-{test}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let pem: String = authorities.iter().map(|authority| authority.pem.as_str()).collect();
+            std::fs::write(folder.join("ca.pem"), pem).unwrap();
+            for (index, list) in lists.iter().enumerate() {
+                std::fs::write(folder.join(format!("{index}.crl")), list).unwrap();
+            }
+            Self(folder)
+        }
+
+        fn read(&self, lists: usize) -> Result<ClientAuth, Vec<(&'static str, String)>> {
+            let crl = (0..lists).map(|index| format!("{index}.crl").into()).collect();
+            let config =
+                ClientAuthConfig { mode: ClientAuthMode::Required, ca: "ca.pem".into(), crl, allow: Vec::new() };
+            ClientAuth::read(&config, &self.0)
+        }
+    }
+
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        pem: String,
+    }
+
+    impl Authority {
+        fn new(name: &str) -> Self {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            let key = KeyPair::generate().unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            Self { issuer: Issuer::new(params, key), pem }
+        }
+
+        fn client(&self, serial: u64) -> CertificateDer<'static> {
+            let mut params = CertificateParams::new(vec!["client.test".into()]).unwrap();
+            params.serial_number = Some(SerialNumber::from(serial));
+            params.signed_by(&KeyPair::generate().unwrap(), &self.issuer).unwrap().der().clone()
+        }
+
+        /// A list of so many hours ago, good for two days from then, that revokes one client.
+        fn list(&self, hours_ago: i64, revoked: u64, partition: Option<&str>) -> String {
+            let this_update = OffsetDateTime::now_utc() - Duration::hours(hours_ago);
+            let list = CertificateRevocationListParams {
+                this_update,
+                next_update: this_update + Duration::days(2),
+                crl_number: SerialNumber::from(1),
+                issuing_distribution_point: partition.map(|uri| CrlIssuingDistributionPoint {
+                    distribution_point: CrlDistributionPoint { uris: vec![uri.to_owned()] },
+                    scope: None,
+                }),
+                revoked_certs: vec![RevokedCertParams {
+                    serial_number: SerialNumber::from(revoked),
+                    revocation_time: this_update,
+                    reason_code: None,
+                    invalidity_date: None,
+                }],
+                key_identifier_method: rcgen::KeyIdMethod::Sha256,
+            };
+            list.signed_by(&self.issuer).unwrap().pem().unwrap()
+        }
+    }
+
+    fn verdict(auth: &ClientAuth, client: CertificateDer<'static>) -> Result<(), Error> {
+        auth.verifier().verify(&[client], UnixTime::now()).map(drop)
+    }
+
+    const REVOKED: Error = Error::InvalidCertificate(CertificateError::Revoked);
+
+    #[test]
+    fn each_issuers_own_list_counts_and_of_several_the_latest() {
+        let (one, other) = (Authority::new("One"), Authority::new("Other"));
+        let lists = [one.list(20, 1, None), other.list(5, 3, None), one.list(1, 2, None), one.list(10, 1, None)];
+        let trust = Trust::new("latest", &[&one, &other], &lists.each_ref().map(String::as_str));
+        let auth = trust.read(lists.len()).unwrap();
+        assert_eq!(verdict(&auth, one.client(1)), Ok(()), "only an older list has it");
+        assert_eq!(verdict(&auth, one.client(2)), Err(REVOKED));
+        assert_eq!(verdict(&auth, one.client(3)), Ok(()), "the other issuer's list has it");
+        assert_eq!(verdict(&auth, other.client(3)), Err(REVOKED));
+    }
+
+    #[test]
+    fn authorities_of_one_name_each_have_the_list_of_their_key() {
+        let (before, after) = (Authority::new("Same"), Authority::new("Same"));
+        let lists = [before.list(1, 1, None), after.list(1, 2, None)];
+        let trust = Trust::new("keys", &[&before, &after], &lists.each_ref().map(String::as_str));
+        let auth = trust.read(2).unwrap();
+        for (authority, revoked, fine) in [(&before, 1, 2), (&after, 2, 1)] {
+            assert_eq!(verdict(&auth, authority.client(revoked)), Err(REVOKED));
+            assert_eq!(verdict(&auth, authority.client(fine)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_client_whose_issuer_has_no_list_or_a_stale_one_is_refused() {
+        let (one, other) = (Authority::new("One"), Authority::new("Other"));
+        let trust = Trust::new("stale", &[&one, &other], &[&one.list(49, 1, None)]);
+        let auth = trust.read(1).unwrap();
+        let stale = verdict(&auth, one.client(2)).unwrap_err();
+        let is_stale =
+            matches!(stale, Error::InvalidCertificate(CertificateError::ExpiredRevocationListContext { .. }));
+        assert!(is_stale, "{stale:?}");
+        let unknown = Error::InvalidCertificate(CertificateError::UnknownRevocationStatus);
+        assert_eq!(verdict(&auth, other.client(2)), Err(unknown));
+    }
+
+    #[test]
+    fn a_partition_is_refused_with_its_file() {
+        let one = Authority::new("One");
+        let lists = [one.list(1, 1, None), one.list(1, 1, Some("http://ca.test/1.crl"))];
+        let trust = Trust::new("partition", &[&one], &lists.each_ref().map(String::as_str));
+        let faults = trust.read(2).unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].0 == "crl" && faults[0].1.contains("1.crl: it is a partition"), "{faults:?}");
+    }
+}

@@ -1,9 +1,9 @@
 //! OCSP stapling: clients that ask are handed the responder's answer, checked and fresh, and nothing else.
 
 use std::path::Path;
-use std::process::Command;
 
 use crate::support::client::{curl, curl_command};
+use crate::support::pki::openssl;
 use crate::support::tls::{s_client, show};
 use crate::support::{Folder, Gateway, cert, portcullis, stderr};
 
@@ -20,12 +20,6 @@ fn staple(folder: &Folder, to: &str, status: &str, validity: &[&str]) {
     let answer = ["ocsp", "-index", index.to_str().unwrap(), "-CA", &issuer, "-rsigner", &issuer, "-rkey"];
     let key = cert("ca-issuing.key");
     openssl(&[&answer[..], &[&key, "-reqin", request, "-respout", to.to_str().unwrap()], validity].concat());
-}
-
-fn openssl(args: &[&str]) -> String {
-    let output = Command::new("openssl").args(args).output().expect("openssl runs; scripts/test installs it");
-    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn config(staple: &str) -> String {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::support::pki::empty_crl;
 use crate::support::tls::{Handshake, endpoint, failures, s_client, show};
 use crate::support::{Folder, Gateway, cert, portcullis, stderr};
 
@@ -103,7 +104,7 @@ fn a_client_that_was_revoked_since_is_refused_with_its_session_too() {
     // Two gateways of one fleet: the second has had the new list, the first has an empty one.
     let folder = Folder::new();
     let empty = folder.path().join("empty.crl");
-    empty_crl(&folder, &empty);
+    empty_crl(&folder, &empty, "");
     let (first, second) =
         (gateway(&[key(1)], &auth(empty.to_str().unwrap())), gateway(&[key(1)], &auth(&cert("clients.crl"))));
     for version in VERSIONS {
@@ -122,7 +123,7 @@ fn a_client_that_was_revoked_since_is_refused_with_its_session_too() {
 fn a_reload_with_new_revocation_lists_refuses_the_revoked_with_their_sessions_and_keeps_those_of_others() {
     let folder = Folder::new();
     let list = folder.path().join("clients.crl");
-    empty_crl(&folder, &list);
+    empty_crl(&folder, &list, "");
     let auth =
         format!("client_auth = {{ mode = \"required\", ca = {:?}, crl = [\"clients.crl\"] }}", cert("clients-ca.pem"));
     let gateway = Gateway::start_in(folder, &format!("{}{}", show(), endpoint("front", &["localhost"], &auth)));
@@ -142,25 +143,6 @@ fn a_reload_with_new_revocation_lists_refuses_the_revoked_with_their_sessions_an
         let resumed = as_other(&[version, "-sess_in", &session("other", version)]);
         assert!(resumed.answered() && resumed.text.contains("Reused, "), "{}", resumed.text);
     }
-}
-
-/// A list of the clients' authority that revokes nobody.
-fn empty_crl(folder: &Folder, to: &Path) {
-    let path = folder.path().display();
-    folder.write("index.txt", "");
-    folder.write("crlnumber", "01");
-    let config = format!(
-        "[ca]\ndefault_ca = here\n[here]\ndatabase = {path}/index.txt\ncrlnumber = {path}/crlnumber\n\
-         default_md = sha256\ncrl_extensions = list\n[list]\nauthorityKeyIdentifier = keyid\n"
-    );
-    let config = folder.write("ca.cnf", config);
-    let made = std::process::Command::new("openssl")
-        .args(["ca", "-gencrl", "-crldays", "30", "-config", config.to_str().unwrap()])
-        .args(["-cert", &cert("clients-ca.pem"), "-keyfile", &cert("clients-ca.key"), "-out"])
-        .arg(to)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", stderr(&made));
 }
 
 #[test]
