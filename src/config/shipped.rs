@@ -37,7 +37,9 @@ fn full_toml_and_plugin_toml_show_every_key_and_every_default() {
     let variants = schema["$defs"]["HandlerConfig"]["oneOf"].as_array().unwrap();
     for (key, property) in tables.chain(variants).filter_map(|table| table["properties"].as_object()).flatten() {
         // Naming these would ask for a file, or make one.
-        if ["token_file", "control", "keys", "ocsp", "external_account", "key_id", "hmac_key_file"].contains(&key.as_str()) {
+        if ["token_file", "control", "keys", "ocsp", "external_account", "key_id", "hmac_key_file"]
+            .contains(&key.as_str())
+        {
             assert!(FULL.contains(&format!(" {key} = ")));
             continue;
         }
