@@ -22,7 +22,7 @@ pub use self::limits::{Limit, Slot};
 use self::handshake::Failed;
 use crate::drain::Drain;
 use crate::handler::{Connection, Instance};
-use crate::identity::{ConnectionInfo, Local, Remote, TlsInfo};
+use crate::identity::{ConnectionInfo, Kept, Local, Remote, TlsInfo};
 use crate::metrics::{HandshakeFailure, Rejection};
 use crate::plan::passthrough::{self, PassRule};
 use crate::plan::{EndpointPlan, TlsTerms};
@@ -147,7 +147,14 @@ fn connection(
     drain: Drain,
 ) -> Connection {
     let endpoint = Arc::clone(&plan.endpoint);
-    let info = Arc::new(ConnectionInfo { endpoint, client: Remote(client), local: Local(dialled), tls, asked });
+    let info = Arc::new(ConnectionInfo {
+        endpoint,
+        client: Remote(client),
+        local: Local(dialled),
+        tls,
+        asked,
+        kept: Kept::default(),
+    });
     Connection { stream, info, context: Arc::clone(&plan.context), drain }
 }
 

@@ -3,9 +3,10 @@
 //! Owns the words that every other layer speaks. Made once by `plan` (endpoints) and once per connection by
 //! `connection`; read by handlers, logs, metrics and the admin port.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
@@ -119,6 +120,19 @@ pub struct ConnectionInfo {
     pub tls: Option<TlsInfo>,
     /// The name that the client asks for (SNI), lower case, where TLS is passed on unterminated.
     pub asked: Option<Arc<str>>,
+    /// What the handler has worked out for this connection.
+    pub kept: Kept,
+}
+
+/// A place for what a handler works out once for a connection, to have it at hand for every request; empty at first.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl Kept {
+    /// What is kept, made now if nothing is; `None` if it is of another type.
+    pub fn get_or_init<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.0.get_or_init(|| Arc::new(make())).downcast_ref()
+    }
 }
 
 impl ConnectionInfo {

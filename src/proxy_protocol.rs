@@ -276,7 +276,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::identity::{Alpn, Class, Endpoint, EndpointName, Group, Local, Remote, TlsInfo};
+    use crate::identity::{Alpn, Class, Endpoint, EndpointName, Group, Kept, Local, Remote, TlsInfo};
 
     fn info(source: &str, destination: &str, tls: bool) -> ConnectionInfo {
         ConnectionInfo {
@@ -295,6 +295,7 @@ mod tests {
                 client_certificate: None,
                 scope: None,
             }),
+            kept: Kept::default(),
         }
     }
 

@@ -364,6 +364,24 @@ impl OwnFields {
         }
     }
 
+    /// The lines, to be [added](Self::add_lines) to other requests.
+    #[must_use]
+    pub fn into_lines(self) -> Box<[u8]> {
+        match self.0 {
+            Written::Lines(lines) => lines.into(),
+            Written::Fields(_) => Box::default(),
+        }
+    }
+
+    /// Adds lines that were made before; false where the request goes over HTTP/2, which has none.
+    pub fn add_lines(&mut self, made: &[u8]) -> bool {
+        match &mut self.0 {
+            Written::Lines(lines) => lines.extend_from_slice(made),
+            Written::Fields(_) => return false,
+        }
+        true
+    }
+
     /// The lines so far.
     #[cfg(test)]
     pub(crate) fn as_str(&self) -> &str {

@@ -148,6 +148,14 @@ pub(super) struct Signature {
     client_cert: ClientCert,
 }
 
+/// What was said in a connection's first request; copies, so that they do not keep its head in memory.
+#[derive(Debug)]
+struct Signed {
+    received: Version,
+    authority: Box<[u8]>,
+    fields: Box<[u8]>,
+}
+
 /// What a request asks of its connection, besides an answer.
 #[derive(Debug)]
 pub(super) struct Asks {
@@ -165,7 +173,22 @@ impl Signature {
     }
 
     /// Adds what the gateway says of itself and of the client. `received` is the version that the client spoke.
+    ///
+    /// Nothing of it changes from one request of a connection to the next but the host, which seldom does.
     pub(super) fn sign(&self, fields: &mut OwnFields, received: Version, target: &Target, info: &ConnectionInfo) {
+        let kept = info.kept.get_or_init(|| {
+            let mut fields = OwnFields::default();
+            self.write(&mut fields, received, target, info);
+            Signed { received, authority: target.authority.as_bytes().into(), fields: fields.into_lines() }
+        });
+        let is_for_this =
+            |signed: &&Signed| signed.received == received && *signed.authority == *target.authority.as_bytes();
+        if !kept.filter(is_for_this).is_some_and(|signed| fields.add_lines(&signed.fields)) {
+            self.write(fields, received, target, info);
+        }
+    }
+
+    fn write(&self, fields: &mut OwnFields, received: Version, target: &Target, info: &ConnectionInfo) {
         let (host, scheme) = (target.authority.as_bytes(), info.scheme().as_bytes());
         let ip = info.client.0.ip().to_canonical();
         let mut space = [0; LONGEST_ADDRESS];
@@ -338,7 +361,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::identity::{Class, ClientCertificate, Endpoint, Group, Local, Remote, TlsInfo, TlsVersion};
+    use crate::identity::{Class, ClientCertificate, Endpoint, Group, Kept, Local, Remote, TlsInfo, TlsVersion};
 
     fn info(client: &str, certificate: Option<&'static [u8]>) -> ConnectionInfo {
         let client_certificate =
@@ -363,6 +386,7 @@ mod tests {
             local: Local(address),
             tls: Some(tls),
             asked: None,
+            kept: Kept::default(),
         }
     }
 

@@ -185,7 +185,7 @@ mod tests {
 
     use super::Template;
     use crate::handler::Settings;
-    use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
+    use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Kept, Local, Remote};
 
     fn info() -> ConnectionInfo {
         ConnectionInfo {
@@ -198,6 +198,7 @@ mod tests {
             local: Local("192.0.2.2:80".parse().unwrap()),
             tls: None,
             asked: None,
+            kept: Kept::default(),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::clients::Clients;
 use crate::drain::Drain;
 use crate::handler::http::{BoxError, HttpInstance, HttpService, Reply, RequestBody, never, upgrade};
 use crate::handler::{Connection, Context, Instance, Limits, ServeError, Timeouts};
-use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
+use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Kept, Local, Remote};
 use crate::metrics::{EndpointMetrics, RequestRefusal};
 use crate::stream::{Socket, Stream};
 
@@ -144,6 +144,7 @@ impl Client {
             local: Local(accepted.local_addr().unwrap()),
             tls: None,
             asked: None,
+            kept: Kept::default(),
         };
         let context = Context {
             limits: Limits::default(),

@@ -16,7 +16,7 @@ use crate::config::{HttpProxyConfig, RouteConfig};
 use crate::drain::Drain;
 use crate::handler::http::HttpInstance;
 use crate::handler::{Connection, Context, Instance, Limits, Timeouts};
-use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
+use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Kept, Local, Remote};
 use crate::metrics::{EndpointMetrics, ServerMetrics, UpstreamFailure};
 use crate::stream::{Socket, Stream};
 use crate::upstream::{Server, Upstream, UpstreamPolicy, UpstreamTimeouts};
@@ -168,7 +168,14 @@ pub(super) fn endpoint() -> Arc<Endpoint> {
 
 pub(super) fn info(client: SocketAddr) -> Arc<ConnectionInfo> {
     let local = Local(([127, 0, 0, 1], 80).into());
-    Arc::new(ConnectionInfo { endpoint: endpoint(), client: Remote(client), local, tls: None, asked: None })
+    Arc::new(ConnectionInfo {
+        endpoint: endpoint(),
+        client: Remote(client),
+        local,
+        tls: None,
+        asked: None,
+        kept: Kept::default(),
+    })
 }
 
 fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyService {
