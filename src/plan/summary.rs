@@ -10,6 +10,9 @@ use tracing::{error, info, warn};
 use super::{EndpointPlan, EndpointState};
 use crate::tls::audit::rules::Level;
 
+/// Of more chains than this, only those with findings are told of, and no more than so many.
+const MOST: usize = 50;
+
 impl EndpointPlan {
     /// Logs the summary as one event, as grave as the worst that the audit found.
     pub(crate) fn log_summary(&self, addresses: &[SocketAddr]) {
@@ -53,7 +56,14 @@ impl EndpointPlan {
                 let _ = write!(text, "\n  alpn      {}", tls.alpn.join(", "));
             }
         }
-        for report in self.certificates.reports() {
+        let mut reports: Vec<_> = self.certificates.reports().collect();
+        let all = reports.len();
+        if all > MOST {
+            reports.retain(|report| report.verdict.0 >= Some(Level::Warn));
+            reports.truncate(MOST);
+            let _ = write!(text, "\n  chains    {all}, of which the first {} that are wanting follow", reports.len());
+        }
+        for report in reports {
             let what = if report.role.is_some() { "trust" } else { "chain" };
             let _ = write!(text, "\n  {what:9} {}: {}", report.file, report.verdict);
             // A file of authorities may hold all that a system trusts.

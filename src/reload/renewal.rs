@@ -43,8 +43,10 @@ impl Reloader {
         // someone turns round and round; the heartbeat is soon enough for that one.
         for _ in 0..3 {
             let running = state.snapshot();
-            if state.lifecycle() != Lifecycle::Serving {
-                return;
+            match state.lifecycle() {
+                Lifecycle::Starting => return,
+                Lifecycle::Draining => return self.watch = None,
+                Lifecycle::Serving => {}
             }
             let changed = self.watch.as_mut().is_some_and(super::watch::Watch::changed);
             if changed || self.broken_since.is_some() || !running.plan.span().holds_at(SystemTime::now()) {
