@@ -143,8 +143,14 @@ impl Verifier {
         let mut verified = Err(Error::NoCertificatesPresented);
         for inner in &self.inner {
             verified = inner.verify_client_cert(leaf, intermediates, now);
-            // The list is another key's with the same name: the next set may have this one's.
-            if !matches!(verified, Err(Error::InvalidCertRevocationList(CertRevocationListError::BadSignature))) {
+            // Where two keys have one name, the list was the other one's, or the authority that webpki tried last was: the
+            // next set may have the right list. Nothing is let in or taken for revoked without a list of its issuer's key.
+            let of_another_key = matches!(
+                verified,
+                Err(Error::InvalidCertRevocationList(CertRevocationListError::BadSignature)
+                    | Error::InvalidCertificate(CertificateError::BadSignature))
+            );
+            if !of_another_key {
                 break;
             }
         }

@@ -251,6 +251,11 @@ mod tests {
 
     #[test]
     fn authorities_of_one_name_each_have_the_list_of_their_key() {
+        // In both orders of their keys, by which the lists are tried.
+        (0..8).for_each(|_| authorities_of_one_name());
+    }
+
+    fn authorities_of_one_name() {
         let (before, after) = (Authority::new("Same"), Authority::new("Same"));
         let lists = [before.list(1, 1, None), after.list(1, 2, None)];
         let trust = Trust::new("keys", &[&before, &after], &lists.each_ref().map(String::as_str));
