@@ -11,6 +11,7 @@ mod job;
 mod order;
 mod schedule;
 mod store;
+pub(crate) mod wish;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use instant_acme::CertificateIdentifier;
+use instant_acme::{CertificateIdentifier, RevocationRequest};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
@@ -31,6 +32,7 @@ use self::https::Https;
 use self::job::{Job, Pause, Step};
 use self::order::Ordering;
 use self::store::{Leaf, Pending};
+use self::wish::{Reason, Wish, Wishes};
 use crate::admin::state::State;
 use crate::drain::Drain;
 use crate::metrics::AcmeFailure;
@@ -54,6 +56,7 @@ pub(crate) struct Keeper {
     state: Arc<State>,
     reload: Handle,
     challenges: Arc<Challenges>,
+    wishes: Wishes,
     jobs: BTreeMap<(String, String), Job>,
     /// Authorities that are left alone for a while, by name.
     pauses: BTreeMap<String, Pause>,
@@ -68,12 +71,13 @@ impl Keeper {
         state: Arc<State>,
         reload: Handle,
         challenges: Arc<Challenges>,
+        wishes: Wishes,
         stop: Drain,
     ) -> io::Result<JoinHandle<()>> {
         // Names are looked up on another thread, of which one is enough.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
         std::thread::Builder::new().name("acme".into()).spawn(move || {
-            let mut keeper = Self { state, reload, challenges, jobs: BTreeMap::new(), pauses: BTreeMap::new() };
+            let mut keeper = Self { state, reload, challenges, wishes, jobs: BTreeMap::new(), pauses: BTreeMap::new() };
             runtime.block_on(async {
                 tokio::select! {
                     () = stop.begun() => {}
@@ -101,8 +105,50 @@ impl Keeper {
             tokio::select! {
                 () = self.state.changed() => {}
                 () = tokio::time::sleep(nap) => {}
+                Some(wish) = self.wishes.recv() => {
+                    let granted = self.grant(&wish).await;
+                    // Whoever asked may have gone.
+                    let _ = wish.answer.send(granted);
+                }
             }
         }
+    }
+
+    /// Renews what an operator asks for, without regard to any wait but that for too many orders.
+    async fn grant(&mut self, wish: &Wish) -> Result<String, crate::reload::Failure> {
+        let plan = Arc::clone(&self.state.snapshot().plan);
+        let managed = wish.find(&plan.acme)?;
+        let refuse =
+            |failure: &Failure| crate::reload::Failure::new(format!("{}: {}", failure.reason, failure.message));
+        let (now, before) = (SystemTime::now(), store::leaf(&managed.file));
+        let job = self.jobs.entry(key(managed)).or_insert_with(|| Job::new(fraction()));
+        if let Step::Wait(until) = job.order(now, "it was asked for") {
+            let many = format!("it was ordered too often within the hour; ask again after {}", shown(until));
+            return Err(crate::reload::Failure::new(many));
+        }
+        job.ordering(now);
+        self.announce(managed, "it was asked for");
+        let ordered = self.order(&plan, managed, before.as_ref()).await;
+        let issued = ordered.as_ref().map(|leaf| leaf.as_ref().map(|leaf| leaf.not_after)).map_err(refuse);
+        self.settle(managed, before.as_ref(), ordered);
+        let mut done = match issued? {
+            Some(end) => format!("issued and served: {}, until {}", managed.names.join(", "), shown(end)),
+            None => "served".into(),
+        };
+        if let (Some(reason), Some(before)) = (wish.revoke, before) {
+            let revoked = timeout(QUESTION, revoke(&managed.authority, &before, reason)).await;
+            revoked.unwrap_or_else(|_| Err(late(QUESTION))).map_err(|failure| {
+                crate::reload::Failure::new(format!("{done}; but the one before is not revoked: {}", failure.message))
+            })?;
+            info!(
+                certificate = managed.name,
+                authority = managed.authority.name,
+                "revoked the one before: {}",
+                reason.as_str()
+            );
+            done.push_str("; the one before is revoked");
+        }
+        Ok(done)
     }
 
     /// Does the next thing for one certificate; when there is something to do again, `None` where that is at once.
@@ -122,7 +168,6 @@ impl Keeper {
             record.not_after = leaf.as_ref().map(|leaf| leaf.not_after);
             record.renewal = leaf.as_ref().map(|leaf| job.due(leaf));
             record.next = Some(next);
-            record.ordering = matches!(step, Step::Order(_));
         });
         match step {
             Step::Wait(until) => return Some(until),
@@ -132,20 +177,20 @@ impl Keeper {
                 self.settle(managed, leaf.as_ref(), served.map(|()| None));
             }
             Step::Order(why) => {
-                info!(
-                    certificate = managed.name,
-                    authority = managed.authority.name,
-                    "ordering a certificate for {} by \
-                    {}: {why}",
-                    managed.names.join(", "),
-                    managed.authority.challenge.as_str()
-                );
                 job.ordering(now);
+                self.announce(managed, why);
                 let ordered = self.order(plan, managed, leaf.as_ref()).await;
                 self.settle(managed, leaf.as_ref(), ordered);
             }
         }
         Some(SystemTime::now())
+    }
+
+    fn announce(&self, managed: &Managed, why: &str) {
+        let (names, challenge) = (managed.names.join(", "), managed.authority.challenge.as_str());
+        let authority = &managed.authority.name;
+        info!(certificate = managed.name, authority, "ordering a certificate for {names} by {challenge}: {why}");
+        self.state.acme().write(managed, |record| record.ordering = true);
     }
 
     /// Notes how an attempt went, and says so.
@@ -304,6 +349,14 @@ async fn renewal_info(
         Err(instant_acme::Error::Unsupported(_)) => Ok(None),
         Err(error) => Err(Failure::of(&error, &https.noted())),
     }
+}
+
+/// Has the authority revoke a certificate, by the account that it was issued to (RFC 8555, section 7.6).
+async fn revoke(authority: &Authority, leaf: &Leaf, reason: Reason) -> Result<(), Failure> {
+    let https = Https::new(authority)?;
+    let account = account::open(authority, &https).await?;
+    let request = RevocationRequest { certificate: &leaf.der, reason: Some(reason.code()) };
+    account.revoke(&request).await.map_err(|error| Failure::of(&error, &https.noted()))
 }
 
 fn late(limit: Duration) -> Failure {

@@ -59,6 +59,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> io::Result<ExitCode> {
         Command::Drain(args) => control::drain(&args, out, &mut Terminal::stderr()),
         Command::Log(args) => control::log(&args, out, &mut Terminal::stderr()),
         Command::Upgrade(args) => control::upgrade(&args, out, &mut Terminal::stderr()),
+        Command::Renew(args) => control::renew(&args, out, &mut Terminal::stderr()),
         Command::Status(args) => control::status(&args, out, &mut Terminal::stderr()),
         Command::Audit(args) => audit::run(&args, out, &mut Terminal::stderr()),
         Command::Explain(args) => explain::run(&args, out, &mut Terminal::stderr()),

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 pub use self::signals::Signals;
 use crate::access_log::AccessLog;
-use crate::acme::Keeper;
+use crate::acme::{self, Keeper};
 use crate::admin;
 use crate::admin::control::{Control, SetLogLevel, Wishes};
 use crate::admin::state::{Lifecycle, Snapshot, State};
@@ -249,6 +249,8 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Res
     state.replace(Snapshot { plan: Arc::clone(&plan), addresses, drained: BTreeSet::new() });
     let (reload, thread) = reloader.start(Arc::clone(&state))?;
     running.reload = Some((reload.clone(), thread));
+    let (renewals, renewal_wishes) = acme::wish::channel();
+    running.wishes.renewals = Some(renewals);
     if let Some(control) = control {
         let stop = Drain::new();
         let served = control.start(Arc::clone(&state), reload.clone(), running.wishes.clone(), stop.clone())?;
@@ -257,7 +259,7 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Res
     state.set_lifecycle(Lifecycle::Serving);
     running.log_summary(&plan);
     let stop = Drain::new();
-    running.acme = Some((stop.clone(), Keeper::start(state, reload, challenges, stop)?));
+    running.acme = Some((stop.clone(), Keeper::start(state, reload, challenges, renewal_wishes, stop)?));
     notify::ready();
     if let Some(predecessor) = predecessor {
         match predecessor.serving() {
@@ -384,8 +386,9 @@ impl Running {
 
     /// Closes the control socket and the admin port, and orders no certificates any more. At once where a successor answers there: its readiness counts.
     fn leave_helpers(&mut self) {
-        let acme = ("keeper of certificates", self.acme.take());
-        for (name, part) in [acme, ("control socket", self.control.take()), ("admin port", self.admin.take())] {
+        self.wishes.renewals = None;
+        let keeper = ("keeper of certificates", self.acme.take());
+        for (name, part) in [keeper, ("control socket", self.control.take()), ("admin port", self.admin.take())] {
             let Some((stop, thread)) = part else { continue };
             stop.begin();
             if thread.join().is_err() {

@@ -95,7 +95,8 @@ impl Job {
         }
     }
 
-    fn order(&self, now: SystemTime, why: &'static str) -> Step {
+    /// An order, unless there were too many within the hour.
+    pub(super) fn order(&self, now: SystemTime, why: &'static str) -> Step {
         match self.orders.iter().filter(|at| now < **at + WINDOW && **at <= now).nth(MOST_ORDERS - 1) {
             Some(_) => Step::Wait(self.orders[0] + WINDOW),
             None => Step::Order(why),

@@ -29,6 +29,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::acme::wish::{Reason, Renewals};
 use crate::admin::answer::Answer;
 use crate::admin::rates::Rates;
 use crate::admin::state::State;
@@ -81,6 +82,8 @@ pub(crate) struct Wishes {
     pub(crate) spares: Spares,
     /// How one is started, if it can be.
     pub(crate) successor: Option<Successor>,
+    /// Renews certificates that ACME manages.
+    pub(crate) renewals: Option<Renewals>,
     /// Changes what is logged, where the log is ours.
     pub(crate) log_level: Option<SetLogLevel>,
 }
@@ -238,13 +241,14 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Response<Full<Bytes>
             desk.wishes.drain.begin();
             Answer::json(StatusCode::ACCEPTED, &json!({ "draining": true }))
         }
+        ("/renew", &Method::POST) => renew(desk, request.uri().query().unwrap_or_default()).await,
         ("/take-over", &Method::POST) => return handing_over::begin(request, &desk.wishes),
         ("/upgrade", &Method::POST) => handing_over::upgrade(&desk.wishes, &desk.path).await,
         ("/log", &Method::POST) => log(desk, request.uri().query()),
         (path, &Method::POST) if endpoint_to_drain(path).is_some() => {
             drain(desk, endpoint_to_drain(path).unwrap_or_default()).await
         }
-        ("/reload" | "/drain" | "/take-over" | "/upgrade" | "/log", _) => {
+        ("/reload" | "/drain" | "/renew" | "/take-over" | "/upgrade" | "/log", _) => {
             Answer::refuse(StatusCode::METHOD_NOT_ALLOWED, "POST it: it changes the gateway").with(ALLOW, "POST")
         }
         (path, method) => {
@@ -299,6 +303,23 @@ async fn reload(desk: &Desk, query: Option<&str>) -> Answer {
     };
     match desk.reload.reload(dry_run).await {
         Ok(change) => Answer::json(StatusCode::OK, &change),
+        Err(failure) => Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &failure),
+    }
+}
+
+/// `certificate=NAME`, with or without `&revoke=REASON`. Neither holds a character that would need an escape.
+async fn renew(desk: &Desk, query: &str) -> Answer {
+    let (certificate, revoke) = query.split_once('&').map_or((query, None), |(name, rest)| (name, Some(rest)));
+    let reason = revoke.map(|revoke| revoke.strip_prefix("revoke=").and_then(Reason::of));
+    let (Some(name), None | Some(Some(_))) = (certificate.strip_prefix("certificate="), reason) else {
+        let error = "the query is certificate=NAME, or certificate=NAME&revoke=superseded (or key-compromise)";
+        return Answer::refuse(StatusCode::BAD_REQUEST, error);
+    };
+    let Some(renewals) = &desk.wishes.renewals else {
+        return Answer::refuse(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting or stopping");
+    };
+    match renewals.renew(name.to_owned(), reason.flatten()).await {
+        Ok(done) => Answer::json(StatusCode::OK, &json!({ "done": done })),
         Err(failure) => Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &failure),
     }
 }

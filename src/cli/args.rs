@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::acme::wish::Reason;
 use crate::identity::Class;
 
 const AFTER_HELP: &str = "\
@@ -65,6 +66,10 @@ pub(super) enum Command {
     /// No connection is refused: the old process drains once the new one serves. If that does not start, nothing changes and
     /// the exit status is 1.
     Upgrade(ControlArgs),
+    /// Have a running gateway renew a certificate by ACME now
+    ///
+    /// Waits until it is served. Where that fails, the one before is kept and the exit status is 1.
+    Renew(RenewArgs),
     /// Print how a running gateway and its endpoints are
     Status(ControlArgs),
     /// Look at plugins
@@ -114,6 +119,7 @@ const COMMANDS: [&str; 14] = [
     "drain",
     "log",
     "upgrade",
+    "renew",
     "status",
     "plugin",
     "schema",
@@ -213,6 +219,19 @@ pub(super) struct LogArgs {
     pub(super) level: String,
     #[command(flatten)]
     pub(super) control: ControlArgs,
+}
+
+/// What `renew` is told.
+#[derive(Debug, Args)]
+pub(super) struct RenewArgs {
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+    /// The first of the certificate's names; where several authorities issue for it, AUTHORITY/NAME
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// Have the authority revoke the one before once the new one is served
+    #[arg(long, value_enum, value_name = "REASON")]
+    pub(super) revoke: Option<Reason>,
 }
 
 /// What `explain` is told.

@@ -1,4 +1,4 @@
-//! `portcullis reload`, `drain`, `log` and `status`: what a running gateway is asked through its control socket.
+//! `portcullis reload`, `drain`, `renew`, `log` and `status`: what a running gateway is asked through its control socket.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{ControlArgs, DrainArgs, LogArgs, ReloadArgs};
+use super::args::{ControlArgs, DrainArgs, LogArgs, ReloadArgs, RenewArgs};
 use super::report::{Terminal, errors};
 use crate::config::{Problem, Source};
 use crate::reload::{Change, Failure};
@@ -70,6 +70,27 @@ pub(super) fn log(args: &LogArgs, out: &mut dyn Write, terminal: &mut Terminal) 
         Ok((status, body)) => Ok(terminal.fault(&unexpected(status, &body))),
         Err(problems) => Ok(terminal.problems(&problems)),
     }
+}
+
+/// Has the gateway renew a certificate; prints what was done, or why nothing was.
+pub(super) fn renew(args: &RenewArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
+    let name = &args.name;
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) {
+        return Ok(terminal.fault(&format!("{name:?} is no name of a certificate; write such as \"www.example.com\"")));
+    }
+    let revoke = args.revoke.map(|reason| format!("&revoke={}", reason.as_str())).unwrap_or_default();
+    let (status, body) = match asked(&args.control, "POST", &format!("/renew?certificate={name}{revoke}")) {
+        Ok(answer) => answer,
+        Err(problems) => return Ok(terminal.problems(&problems)),
+    };
+    Ok(match (status, parse::<Value>(&body), parse::<Failure>(&body)) {
+        (200, Some(done), _) => {
+            writeln!(out, "{}", text(&done["done"]))?;
+            ExitCode::SUCCESS
+        }
+        (_, _, Some(failure)) => terminal.list(&failure.errors, "not done"),
+        _ => terminal.fault(&unexpected(status, &body)),
+    })
 }
 
 /// Has the gateway start its successor, and waits until that serves.

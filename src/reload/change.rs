@@ -84,7 +84,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(error: impl Into<String>) -> Self {
+    pub(crate) fn new(error: impl Into<String>) -> Self {
         Self { errors: vec![error.into()] }
     }
 }

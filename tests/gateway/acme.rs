@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::support::pebble::{EXTERNAL, Pebble, Places};
 use crate::support::tls::{Handshake, failures, s_client, show};
-use crate::support::{Folder, Gateway, cert, run, stderr};
+use crate::support::{Folder, Gateway, cert, run, stderr, stdout};
 
 const NAME: &str = "www.example.com";
 /// Certificates that live for so many seconds are not renewed within a test.
@@ -256,4 +256,29 @@ fn check_lists_everything_that_is_wrong_and_asks_nobody() {
         assert!(said.contains(part), "{part} is missing:\n{said}");
     }
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_operator_renews_a_certificate_and_has_the_one_before_revoked() {
+    let places = Places::new();
+    let pebble = Pebble::start(places, LONG, false);
+    let mut gateway = Gateway::start(&config(places, "tls-alpn-01", ""));
+    gateway.wait_for_log(ISSUED);
+    let before = std::fs::read(stored(&gateway)).unwrap();
+    let serial = |pem: &[u8]| {
+        let file = gateway.folder.write("leaf.pem", pem);
+        let args = ["x509", "-noout", "-serial", "-in", file.to_str().unwrap()];
+        let output = std::process::Command::new("openssl").args(args).output().unwrap();
+        stdout(&output).trim().trim_start_matches("serial=").to_lowercase()
+    };
+    let status = |serial: &str| pebble.ask(&format!("/cert-status-by-serial/{serial}"));
+    let renewed = gateway.command(&["renew", NAME, "--revoke", "superseded"]);
+    assert_eq!(renewed.status.code(), Some(0), "{}", stderr(&renewed));
+    assert!(stdout(&renewed).ends_with("; the one before is revoked\n"), "{}", stdout(&renewed));
+    let after = std::fs::read(stored(&gateway)).unwrap();
+    assert!(before != after && status(&serial(&before)).contains("Revoked"), "{}", status(&serial(&before)));
+    assert!(status(&serial(&after)).contains("Valid"), "{}", status(&serial(&after)));
+    let unknown = gateway.command(&["renew", "other.example.com"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("there are: pebble/www.example.com"), "{}", stderr(&unknown));
 }
