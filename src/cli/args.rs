@@ -110,7 +110,7 @@ pub(super) enum PluginCommand {
 }
 
 /// The commands by name, for `man`.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "check",
     "audit",

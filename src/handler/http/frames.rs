@@ -12,15 +12,18 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// How many WINDOW_UPDATEs a frame that we send may be answered with: for its stream and for the connection.
-const UPDATES_PER_FRAME: u32 = 2;
+/// How many frames a piece of an answer may be answered with: a WINDOW_UPDATE for its stream, one for the connection, and a
+/// PING, by which some clients measure the way.
+const REPLIES_PER_FRAME: u32 = 3;
 /// What is owed is not saved up without end.
 const MOST_OWED: u32 = 100_000;
 
@@ -43,8 +46,10 @@ pub(super) struct Frames {
     opened: u32,
     /// Requests that may still be reset: one RST_STREAM for each.
     resets: u32,
-    /// WINDOW_UPDATEs that what was sent the other way accounts for.
-    updates: u32,
+    /// Replies that what was sent the other way accounts for.
+    replies: u32,
+    /// How many frames were part of a message.
+    moved: u32,
     /// The error code of a GOAWAY, once one has passed.
     goodbye: Option<u32>,
 }
@@ -68,7 +73,8 @@ impl Frames {
             last_stream: 0,
             opened: 0,
             resets: 0,
-            updates: 0,
+            replies: 0,
+            moved: 0,
             goodbye: None,
         }
     }
@@ -138,9 +144,14 @@ impl Frames {
         self.goodbye
     }
 
-    /// Frames went the other way, which may be answered by WINDOW_UPDATEs.
+    /// Frames of answers went the other way, which may be replied to.
     pub(super) fn owe(&mut self, frames: u32) {
-        self.updates = self.updates.saturating_add(frames.saturating_mul(UPDATES_PER_FRAME)).min(MOST_OWED);
+        self.replies = self.replies.saturating_add(frames.saturating_mul(REPLIES_PER_FRAME)).min(MOST_OWED);
+    }
+
+    /// How many frames so far were part of a message; it wraps.
+    pub(super) fn moved(&self) -> u32 {
+        self.moved
     }
 
     /// How many frames have ended so far; it wraps.
@@ -150,6 +161,7 @@ impl Frames {
 
     fn end_frame(&mut self) {
         self.ended = self.ended.wrapping_add(1);
+        self.moved = self.moved.wrapping_add(u32::from(matches!(self.kind(), DATA | HEADERS)));
         if matches!(self.kind(), HEADERS | CONTINUATION) {
             self.block = self.flags() & END_HEADERS == 0;
         }
@@ -174,8 +186,9 @@ impl Frames {
             }
             CONTINUATION => false,
             RST_STREAM => !take(&mut self.resets),
-            WINDOW_UPDATE => !take(&mut self.updates),
-            _ => true, // PRIORITY, SETTINGS, PING, GOAWAY, and types that nobody knows
+            WINDOW_UPDATE => !take(&mut self.replies),
+            PING if self.flags() & ACK == 0 => !take(&mut self.replies),
+            _ => true, // PRIORITY, SETTINGS, acknowledgements, GOAWAY, and types that nobody knows
         }
     }
 
@@ -217,11 +230,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PREFACE, RST_STREAM, WINDOW_UPDATE,
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, WINDOW_UPDATE,
     };
 
     const PRIORITY: u8 = 2;
-    const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = payload.len().to_be_bytes();
@@ -257,7 +269,8 @@ mod tests {
         let mut frames = begun();
         frames.owe(1);
         let update = frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]);
-        assert_eq!(frames.pass(&update.repeat(3)), 1, "one for the stream, one for the connection");
+        let ping = frame(PING, 0, &[0; 8]);
+        assert_eq!(frames.pass(&[update.repeat(2), ping.repeat(2)].concat()), 1);
         frames.pass(&frame(HEADERS, END_HEADERS, b"x"));
         assert_eq!(frames.pass(&frame(RST_STREAM, 0, &[0, 0, 0, 8]).repeat(3)), 2, "a request is reset once");
     }

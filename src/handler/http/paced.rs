@@ -102,13 +102,13 @@ impl Paced {
 
     /// Notes what was written: it says how many WINDOW_UPDATEs may come, and whether h2 has ended the connection.
     fn note_written<B: std::ops::Deref<Target = [u8]>>(&mut self, pieces: &[B], mut written: usize) {
-        let before = self.sent.ended();
+        let before = self.sent.moved();
         for piece in pieces {
             let n = piece.len().min(written);
             self.sent.pass(&piece[..n]);
             written -= n;
         }
-        self.frames.owe(self.sent.ended().wrapping_sub(before));
+        self.frames.owe(self.sent.moved().wrapping_sub(before));
     }
 
     /// Whether the connection ends for what the client sent.

@@ -1,0 +1,114 @@
+"""Clients that are slow, come in crowds, or use up all descriptors.
+
+Used by scripts/faults. Measured are memory per slow connection while another client asks, what is left of a crowd that has
+gone, and how long a gateway without descriptors takes to serve again.
+"""
+
+import contextlib
+import multiprocessing
+import resource
+import select
+import socket
+import time
+
+from gateways import Gateway, Upstream
+
+SLOW = 8000  # of the two processes, each holds one end of every connection
+CROWD = 8000
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def raise_limit():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def slow_connections(name):
+    """KB per connection that has sent half a head, and a bystander's slowest answer meanwhile."""
+    raise_limit()
+    with Upstream() as upstream, Gateway(name, upstream.port) as gateway:
+        ask(gateway.ports["h1"])
+        stop, ready = multiprocessing.Event(), multiprocessing.Event()
+        slowest = multiprocessing.Value("d", 0.0)
+        from floods import ask_on
+        bystander = multiprocessing.Process(target=ask_on, args=(gateway.ports["h1"], stop, ready, slowest))
+        bystander.start()
+        ready.wait(10)
+        before, crowd = gateway.memory(), []
+        with contextlib.ExitStack() as stack:
+            for _ in range(SLOW):
+                client = socket.create_connection(("127.0.0.1", gateway.ports["h1"]), 10)
+                crowd.append(stack.enter_context(client))
+                client.sendall(HEAD)
+            time.sleep(0.5)
+            for client in crowd:
+                client.sendall(b"x")  # a byte at a time
+            time.sleep(0.5)
+            grown = gateway.memory() - before
+            ended = select.poll()
+            for client in crowd:
+                ended.register(client, select.POLLIN)
+            held = len(crowd) - len(ended.poll(0))
+        stop.set()
+        bystander.join()
+    return {"KB each": grown / SLOW / 1000, "ms": slowest.value * 1000, "held": held}
+
+
+def after_a_crowd(name):
+    """MB and descriptors that are left after so many connections, a thousand at a time, that each made a request."""
+    raise_limit()
+    with Upstream() as upstream, Gateway(name, upstream.port) as gateway:
+        come_and_go(gateway.ports["h1"], 1000)  # what a first crowd leaves is reserve, not growth
+        time.sleep(1)
+        memory, descriptors = gateway.memory(), gateway.descriptors()
+        for _ in range(CROWD // 1000):
+            come_and_go(gateway.ports["h1"], 1000)
+        time.sleep(3)
+        return {"MB": (gateway.memory() - memory) / 1e6, "descriptors": gateway.descriptors() - descriptors}
+
+
+def come_and_go(port, count):
+    crowd = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(count)]
+    for client in crowd:
+        answer_on(client)
+    for client in crowd:
+        client.close()
+
+
+def without_descriptors(name):
+    """Seconds until a client is served after the others left, and the share of a core used meanwhile."""
+    with Upstream() as upstream, Gateway(name, upstream.port, descriptors=128) as gateway:
+        ask(gateway.ports["h1"])
+        crowd = []
+        for _ in range(200):
+            with contextlib.suppress(OSError):  # a full queue takes no more
+                crowd.append(socket.create_connection(("127.0.0.1", gateway.ports["h1"]), 0.2))
+        time.sleep(1)
+        cpu, since = gateway.cpu(), time.monotonic()
+        time.sleep(2)
+        used = (gateway.cpu() - cpu) / (time.monotonic() - since)
+        for client in crowd:
+            client.close()
+        left = time.monotonic()
+        while time.monotonic() - left < 10:
+            with contextlib.suppress(OSError):
+                ask(gateway.ports["h1"])
+                break
+        return {"s until served": time.monotonic() - left, "% CPU": used * 100}
+
+
+def ask(port):
+    with socket.create_connection(("127.0.0.1", port), 5) as client:
+        answer_on(client)
+
+
+def answer_on(client):
+    client.settimeout(10)
+    client.sendall(GET)
+    answer = b""
+    while not answer.endswith(b"ok"):
+        piece = client.recv(4096)
+        if not piece:
+            raise OSError("closed")
+        answer += piece
