@@ -43,6 +43,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The admin port.
     pub admin: AdminConfig,
+    /// Who is asked for the addresses of upstream servers that are named.
+    pub dns: DnsConfig,
     /// How findings about certificates weigh.
     pub audit: AuditConfig,
     /// Authorities that issue certificates by ACME (RFC 8555), by name.
@@ -140,6 +142,22 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+/// `[dns]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsConfig {
+    /// Name servers, each "ADDRESS:PORT"; empty: those of `/etc/resolv.conf`.
+    pub servers: Vec<String>,
+    /// A lookup as a whole.
+    pub timeout: String,
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        Self { servers: Vec::new(), timeout: "5s".into() }
+    }
 }
 
 /// `[admin]`

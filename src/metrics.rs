@@ -426,6 +426,10 @@ pub struct ServerCounters {
     pub checks_passed: Counter,
     /// `portcullis_upstream_checks_total`, those that did not.
     pub checks_failed: Counter,
+    /// `portcullis_upstream_lookups_total`, those that found addresses.
+    pub lookups_passed: Counter,
+    /// `portcullis_upstream_lookups_total`, those that did not.
+    pub lookups_failed: Counter,
     /// `portcullis_upstream_connect_duration_seconds`: from the first packet of a connection until it can be used.
     pub connect_seconds: Histogram,
     /// `portcullis_upstream_response_duration_seconds`: from the request's first byte to the response's head.

@@ -230,7 +230,9 @@ impl Reloader {
             }
             Wish::Reload { dry_run, answer } => {
                 let result = self.reload_as_asked(state, dry_run);
-                let _ = answer.map(|answer| answer.send(result));
+                if let Some(answer) = answer {
+                    let _ = answer.send(result);
+                }
             }
             Wish::Drain { endpoint, answer } => {
                 let _ = answer.send(self.drain(state, &endpoint));

@@ -13,6 +13,7 @@ mod http2;
 mod lease;
 mod link;
 mod members;
+mod names;
 mod pool;
 mod progress;
 mod request_body;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use hyper::header::HeaderName;
 use thread_local::ThreadLocal;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::balance::Turns;
@@ -48,6 +50,7 @@ use self::http2::Connections;
 use self::lease::Queue;
 pub use self::lease::{Lease, Limit};
 pub use self::members::{Member, Members};
+pub use self::names::{NameServers, NamedServer};
 use self::pool::Pool;
 pub use self::request_body::{BoxError, Outgoing};
 pub use self::response_body::ResponseBody;
@@ -76,6 +79,9 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// Where it is counted.
     pub metrics: Arc<UpstreamMetrics>,
+    /// Those of its servers that are named, and whom to ask for their addresses.
+    names: Vec<NamedServer>,
+    name_servers: Option<NameServers>,
     members: Arc<ArcSwap<Members>>,
     queue: Arc<Queue>,
     slots: ThreadLocal<Slot>,
@@ -223,6 +229,8 @@ impl Upstream {
             timeouts,
             policy,
             tls: None,
+            names: Vec::new(),
+            name_servers: None,
             metrics: Arc::default(),
             members: Arc::new(ArcSwap::from_pointee(members)),
             queue: Arc::default(),
@@ -234,6 +242,21 @@ impl Upstream {
     #[must_use]
     pub fn with_tls(self, tls: Option<UpstreamTls>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// With servers that are looked up again and again.
+    #[must_use]
+    pub fn with_names(self, names: Vec<NamedServer>, servers: NameServers) -> Self {
+        Self { names, name_servers: Some(servers), ..self }
+    }
+
+    /// The addresses that a server's name has now.
+    pub fn addresses_of(&self, name: &str) -> Vec<SocketAddr> {
+        self.members().servers().filter(|server| *server.name == *name).map(|server| server.address).collect()
+    }
+
+    fn replace_members(&self, members: Members) {
+        self.members.store(Arc::new(members));
     }
 
     /// The servers as they are now.
@@ -251,8 +274,13 @@ impl Upstream {
     #[must_use]
     pub fn description(&self) -> String {
         let members = self.members();
-        let servers: Vec<_> = members.list.iter().map(|m| (&m.server.name, m.server.address, m.weight)).collect();
-        format!("{} {servers:?} {:?} {:?} {:?}", self.name, self.timeouts, self.policy, self.tls)
+        // What a name means changes without a change of what was written.
+        let is_looked_up = |server: &Server| self.names.iter().any(|named| named.name == server.name);
+        let of = |m: &Member| (m.server.name.clone(), m.weight, (!is_looked_up(&m.server)).then_some(m.server.address));
+        let mut servers: Vec<_> = members.list.iter().map(of).collect();
+        servers.dedup();
+        let asked = (&self.names, &self.name_servers);
+        format!("{} {servers:?} {asked:?} {:?} {:?} {:?}", self.name, self.timeouts, self.policy, self.tls)
     }
 
     /// Takes over what `before` and its servers have gathered: the counters of each server that has the same name here, and
@@ -326,9 +354,16 @@ impl Upstream {
 
 /// Does for an upstream what it needs besides requests, for as long as it is polled. `minder` calls it.
 pub(crate) async fn mind(upstream: Arc<Upstream>) {
-    if let Some(policy) = upstream.policy.checks.clone() {
-        checks::run(upstream, policy).await;
+    let mut tasks = JoinSet::new(); // they end with this
+    if let Some(servers) = &upstream.name_servers {
+        for named in &upstream.names {
+            tasks.spawn(names::run(Arc::clone(&upstream), named.clone(), servers.clone()));
+        }
     }
+    if let Some(policy) = upstream.policy.checks.clone() {
+        tasks.spawn(checks::run(Arc::clone(&upstream), policy));
+    }
+    while tasks.join_next().await.is_some() {}
 }
 
 impl Server {

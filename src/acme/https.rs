@@ -17,13 +17,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use crate::metrics::AcmeFailure;
 use crate::plan::acme::{Authority, roots};
-use crate::tls::server_config::provider;
+use crate::tls::client_config::trusting;
 
 /// How long one answer may take, from dialling to its last byte.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -54,9 +54,7 @@ impl Https {
             Some(file) => roots(file).map_err(|error| Failure::new(AcmeFailure::Storage, error))?,
             None => system_roots()?,
         };
-        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| Failure::new(AcmeFailure::Unreachable, error))?;
-        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let config = trusting(roots).map_err(|error| Failure::new(AcmeFailure::Unreachable, error))?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().build();
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), noted: Arc::default() })
     }

@@ -158,14 +158,20 @@ fn upstreams(out: &mut Exposition, running: &Snapshot) {
             family.sample(&[labels[0], labels[1], &code], n);
         }
     });
-    let mut family = out.family(&table::UPSTREAM_CHECKS);
-    servers.each(|labels, slots| {
-        let mut result = |word, read: fn(&ServerCounters) -> &Counter| {
-            family.sample(&[labels[0], labels[1], word], sum(slots.iter().map(|slot| read(slot))));
-        };
-        result("passed", |c| &c.checks_passed);
-        result("failed", |c| &c.checks_failed);
-    });
+    let mut results = |metric, read: [fn(&ServerCounters) -> &Counter; 2]| {
+        let mut family = out.family(metric);
+        servers.each(|labels, slots| {
+            for (word, read) in ["passed", "failed"].into_iter().zip(read) {
+                family.sample(&[labels[0], labels[1], word], sum(slots.iter().map(|slot| read(slot))));
+            }
+        });
+    };
+    results(&table::UPSTREAM_CHECKS, [|c| &c.checks_passed, |c| &c.checks_failed]);
+    results(&table::UPSTREAM_LOOKUPS, [|c| &c.lookups_passed, |c| &c.lookups_failed]);
+    let mut family = out.family(&table::UPSTREAM_ADDRESSES);
+    for ((upstream, server), all) in &servers.0 {
+        family.sample(&[upstream, server], all.len());
+    }
     let mut family = out.family(&table::UPSTREAM_FAILURES);
     servers.each(|labels, slots| {
         for reason in UpstreamFailure::ALL {

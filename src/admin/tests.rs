@@ -320,6 +320,8 @@ fn every_counter_is_exported() {
         ejections,
         checks_passed,
         checks_failed,
+        lookups_passed,
+        lookups_failed,
         connect_seconds,
         response_seconds,
     } = server.here();
@@ -338,7 +340,9 @@ fn every_counter_is_exported() {
     ];
     let features = Feature::all().map(|feature| &evidence.of(feature).handshakes);
     let groups = rejected.iter().chain(handshake_failures).chain(requests_refused).chain(http2_closed).chain(failures);
-    let groups = groups.chain([in_work, ejections, checks_passed, checks_failed, queued, busy]).chain(retries);
+    let groups = groups
+        .chain([in_work, ejections, checks_passed, checks_failed, lookups_passed, lookups_failed, queued, busy])
+        .chain(retries);
     let counters: Vec<&Counter> = singles.into_iter().chain(groups).chain(features).collect();
     for (n, counter) in counters.iter().enumerate() {
         counter.add(7001 + n as u64);

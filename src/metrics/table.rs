@@ -114,6 +114,8 @@ metrics! {
     UPSTREAM_SERVER_HEALTHY = Gauge "upstream_server_healthy" ["upstream", "server"] "1 while the server, or an address of it, is neither ejected nor down by what checks say.";
     UPSTREAM_EJECTIONS = Counter "upstream_ejections_total" ["upstream", "server"] "Times that the server was taken out for failing.";
     UPSTREAM_CHECKS = Counter "upstream_checks_total" ["upstream", "server", "result"] "Active checks of the server.";
+    UPSTREAM_LOOKUPS = Counter "upstream_lookups_total" ["upstream", "server", "result"] "Lookups of the server's name.";
+    UPSTREAM_ADDRESSES = Gauge "upstream_addresses" ["upstream", "server"] "Addresses that the server has now.";
     UPSTREAM_CONNECT_DURATION = Histogram "upstream_connect_duration_seconds" ["upstream", "server"] "Time from the first packet of a connection to the server until it can be used.";
     UPSTREAM_RETRIES = Counter "upstream_retries_total" ["upstream", "reason"] "Requests and sessions that were tried at another server.";
     UPSTREAM_QUEUE_LENGTH = Gauge "upstream_queue_length" ["upstream"] "Requests and sessions that wait now for room at a server.";
@@ -221,6 +223,7 @@ mod tests {
         row("http2_connections_closed_total", "reason", Http2Closing::ALL.iter().map(|v| v.as_str()).collect());
         row("upstream_failures_total", "reason", UpstreamFailure::ALL.iter().map(|v| v.as_str()).collect());
         row("upstream_checks_total", "result", vec!["passed", "failed"]);
+        row("upstream_lookups_total", "result", vec!["passed", "failed"]);
         row("upstream_retries_total", "reason", RetryReason::ALL.iter().map(|v| v.as_str()).collect());
         row("acme_failures_total", "reason", AcmeFailure::ALL.iter().map(|v| v.as_str()).collect());
         row("plugin_callbacks_total", "callback", Callback::ALL.iter().map(|v| v.as_str()).collect());

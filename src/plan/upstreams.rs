@@ -4,7 +4,7 @@
 mod policy;
 mod tls;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,16 +17,20 @@ use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
 use crate::tls::audit::trust::{Trust, of_upstream};
 use crate::units::{self, ServerAddress};
-use crate::upstream::{Server, Upstream};
+use crate::upstream::{NameServers, NamedServer, Server, Upstream};
 
 /// Makes every upstream that is free of faults.
 pub(super) fn plan(inputs: &Inputs<'_>, problems: &mut Problems) -> Vec<Arc<Upstream>> {
+    let asked = name_servers(inputs, problems);
     let configs = inputs.config.upstreams.iter();
-    configs.map(|(name, config)| taking_over(upstream(inputs, name, config, problems), inputs.previous)).collect()
+    configs
+        .map(|(name, config)| taking_over(upstream(inputs, &asked, name, config, problems), inputs.previous))
+        .collect()
 }
 
 /// The running upstreams, but for those whose files hold something else now.
 pub(super) fn renew(inputs: &Inputs<'_>, running: &Plan, problems: &mut Problems) -> Vec<Arc<Upstream>> {
+    let asked = name_servers(inputs, problems);
     let renewed = |known: &Arc<Upstream>| {
         let config = inputs.config.upstreams.get(&*known.name).filter(|_| known.files().next().is_some());
         let Some(config) = config else { return Arc::clone(known) };
@@ -37,7 +41,7 @@ pub(super) fn renew(inputs: &Inputs<'_>, running: &Plan, problems: &mut Problems
         if same {
             return Arc::clone(known);
         }
-        taking_over(upstream(inputs, &known.name, config, problems), Some(running))
+        taking_over(upstream(inputs, &asked, &known.name, config, problems), Some(running))
     };
     running.upstreams.iter().map(renewed).collect()
 }
@@ -65,11 +69,17 @@ fn taking_over(fresh: Upstream, running: Option<&Plan>) -> Arc<Upstream> {
     }
 }
 
-fn upstream(inputs: &Inputs<'_>, name: &str, config: &UpstreamConfig, problems: &mut Problems) -> Upstream {
+fn upstream(
+    inputs: &Inputs<'_>,
+    asked: &NameServers,
+    name: &str,
+    config: &UpstreamConfig,
+    problems: &mut Problems,
+) -> Upstream {
     if let Err(why) = crate::identity::EndpointName::new(name) {
         problems.push(&["upstreams", name], why, Some("rename it: the name is a label in metrics".into()));
     }
-    let servers = servers(name, config, problems);
+    let servers = servers(inputs, asked, name, config, problems);
     let mut one = One { name, config, problems };
     let timeouts = one.timeouts();
     let policy = one.policy();
@@ -81,10 +91,20 @@ fn upstream(inputs: &Inputs<'_>, name: &str, config: &UpstreamConfig, problems: 
             problems.push(&path, message, Some("give the name as tls.server_name".into()));
         }
     }
-    Upstream::new(name, servers, timeouts, policy).with_tls(tls)
+    let Servers { list, names, asked, .. } = servers;
+    let upstream = Upstream::new(name, list, timeouts, policy).with_tls(tls);
+    if names.is_empty() { upstream } else { upstream.with_names(names, asked) }
 }
 
-fn servers(name: &str, config: &UpstreamConfig, problems: &mut Problems) -> Vec<(Server, u32)> {
+fn servers<'a>(
+    inputs: &Inputs<'a>,
+    asked: &NameServers,
+    name: &str,
+    config: &UpstreamConfig,
+    problems: &mut Problems,
+) -> Servers<'a> {
+    let running = inputs.previous.and_then(|plan| plan.upstreams.iter().find(|upstream| *upstream.name == *name));
+    let running = running.map(|running| &**running);
     if config.servers.is_empty() {
         problems.push(
             &["upstreams", name, "servers"],
@@ -92,30 +112,73 @@ fn servers(name: &str, config: &UpstreamConfig, problems: &mut Problems) -> Vec<
             Some(r#"list one, such as "127.0.0.1:3000""#.into()),
         );
     }
-    let mut servers: Vec<(Server, u32)> = Vec::new();
+    let mut servers = Servers { running, asked: asked.clone(), list: Vec::new(), names: Vec::new() };
     for (index, server) in config.servers.iter().enumerate() {
         let (text, index) = (server.address(), index.to_string());
         let mut path = vec!["upstreams", name, "servers", &index];
         path.extend(matches!(server, ServerConfig::Weighted(_)).then_some("address"));
-        if servers.iter().any(|(server, _)| *server.name == *text) {
+        if servers.list.iter().any(|(server, _)| *server.name == *text) {
             let remedy = "remove one of them; a server that is to have more of the load has a `weight`";
             problems.push(&path, format!("{text:?} is listed twice"), Some(remedy.into()));
         }
-        if let Some(address) = problems.take(&path, resolve(text)) {
-            servers.push((Server::new(text, address), server.weight()));
-        }
+        problems.take(&path, servers.add(text, server.weight()));
     }
     servers
 }
 
-/// A name is looked up once, when the plan is made.
-fn resolve(text: &str) -> Result<SocketAddr, String> {
-    match units::server_address(text)? {
-        ServerAddress::Address(address) => Ok(address),
-        ServerAddress::Name { host, port } => {
-            let found = (host.as_str(), port).to_socket_addrs();
-            let mut found = found.map_err(|e| format!("cannot look up {host:?}: {e}"))?;
-            found.next().ok_or_else(|| format!("{host:?} has no address"))
+/// An upstream's servers in the making.
+struct Servers<'a> {
+    /// The running upstream of the same name.
+    running: Option<&'a Upstream>,
+    asked: NameServers,
+    list: Vec<(Server, u32)>,
+    names: Vec<NamedServer>,
+}
+
+impl Servers<'_> {
+    /// Adds a server at its address, or at each address of its name.
+    fn add(&mut self, text: &str, weight: u32) -> Result<(), String> {
+        let addresses = match units::server_address(text)? {
+            ServerAddress::Address(address) => vec![address],
+            ServerAddress::Name { host, port } => {
+                let addresses = self.look_up(text, &host, port)?;
+                self.names.push(NamedServer { name: text.into(), host, port });
+                addresses
+            }
+        };
+        if let Some((first, more)) = addresses.split_first() {
+            let server = Server::new(text, *first);
+            let more: Vec<_> = more.iter().map(|address| (server.at(*address), weight)).collect();
+            self.list.push((server, weight));
+            self.list.extend(more);
         }
+        Ok(())
     }
+
+    /// A name that is in use already is looked up again as its TTL says; that DNS is down now must not fail a reload.
+    fn look_up(&self, text: &str, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let known = self.running.map(|running| running.addresses_of(text)).unwrap_or_default();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let found = self.asked.look_up_blocking(host)?;
+        Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+}
+
+/// Whom to ask for the addresses of names.
+fn name_servers(inputs: &Inputs<'_>, problems: &mut Problems) -> NameServers {
+    let config = &inputs.config.dns;
+    let mut addresses = Vec::new();
+    for (index, text) in config.servers.iter().enumerate() {
+        let path = ["dns", "servers", &index.to_string()];
+        let parsed = match units::server_address(text) {
+            Ok(ServerAddress::Address(address)) => Ok(address),
+            Ok(ServerAddress::Name { .. }) => Err(format!("{text:?} would have to be looked up itself")),
+            Err(why) => Err(why),
+        };
+        addresses.extend(problems.take(&path, parsed));
+    }
+    let timeout = problems.take(&["dns", "timeout"], units::positive_duration(&config.timeout));
+    NameServers { addresses, timeout: timeout.unwrap_or_default() }
 }

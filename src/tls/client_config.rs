@@ -1,6 +1,6 @@
 //! The only place that makes a `rustls::ClientConfig`: whom the gateway trusts as a client, and who it says it is.
 //!
-//! Called by `plan` for upstreams; `upstream` shakes hands by it. A server's certificate is always verified: there is no
+//! Called by `plan` for upstreams, which shake hands by it, and by `acme`. A server's certificate is always verified: there is no
 //! setting that turns that off.
 
 use std::path::{Path, PathBuf};
@@ -53,6 +53,16 @@ pub fn client_config(terms: &ClientTerms) -> Result<ClientConfig, Vec<(&'static 
         }
         Some(_) => Err(faults),
     }
+}
+
+/// A client that trusts these authorities, and says nothing of itself.
+///
+/// # Errors
+/// The provider has no protocol version in common with us; never seen.
+pub fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {

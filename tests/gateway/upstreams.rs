@@ -5,6 +5,7 @@ mod failing;
 mod health;
 mod http2;
 mod limits;
+mod names;
 mod tls;
 
 use std::collections::BTreeMap;
