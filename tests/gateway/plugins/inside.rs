@@ -23,14 +23,17 @@ enum Kind {
     Chat,
 }
 
+/// Somebody in the room, and the host of his connection.
+type Member = (Arc<Host>, Handle);
+
 struct Inside {
     kind: Kind,
-    room: Arc<Mutex<Vec<(Arc<Host>, Handle)>>>,
+    room: Arc<Mutex<Vec<Member>>>,
 }
 
 struct InsideGuest {
     kind: Kind,
-    room: Arc<Mutex<Vec<(Arc<Host>, Handle)>>>,
+    room: Arc<Mutex<Vec<Member>>>,
     host: Arc<Host>,
 }
 
