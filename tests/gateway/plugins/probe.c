@@ -65,21 +65,21 @@ static void on_free(void *context) {
     atomic_fetch_add(&freed, 1);
 }
 
-/* Writes until the queue is full; answers how many chunks were taken, as a line behind the last one that fits later. */
+/* Writes what is left of the chunks, and "filled" as the last of them, until the queue is full. */
 static void fill(struct client *client) {
     char chunk[CHUNK];
     pc_piece piece = {(const uint8_t *)chunk, CHUNK, NULL};
+    pc_piece last = {(const uint8_t *)"filled\n", 7, NULL};
     struct probe *probe = client->probe;
     memset(chunk, '.', sizeof chunk);
     chunk[CHUNK - 1] = '\n';
     while (client->filling > 0) {
-        int32_t answer = probe->host->write(probe->host, client->connection, &piece, 1);
+        int32_t answer = probe->host->write(probe->host, client->connection, client->filling == 1 ? &last : &piece, 1);
         if (answer == PC_FULL) {
             return; /* goes on in writable */
         }
         client->filling--;
     }
-    say(probe, client->connection, "filled\n");
 }
 
 /* Asks the host from a thread of its own. */
@@ -150,7 +150,8 @@ static int64_t on_data(void *instance, pc_connection connection, void *user, con
         return (int64_t)input->length;
     }
     memcpy(line, input->bytes, input->length);
-    if (sscanf(line, "fill %d", &client->filling) == 1) {
+    if (sscanf(line, "fill %d", &number) == 1) {
+        client->filling = number + 1;
         fill(client);
     } else if (sscanf(line, "sleep %d", &number) == 1) {
         nap(number);
