@@ -77,7 +77,7 @@ fn a_response_that_begins_while_draining_says_that_the_connection_closes() {
 }
 
 #[test]
-fn idle_connections_are_closed_at_once_and_both_signals_drain() {
+fn idle_connections_are_closed_soon_and_both_signals_drain() {
     let (upstream, _) = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     for signal in ["TERM", "INT"] {
         let mut gateway = Gateway::start(&http_proxy(&[upstream.address], ""));

@@ -1,14 +1,18 @@
 //! Sockets that outlive a process: a service manager's, and those that one gateway hands to the next.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::client::get;
+use crate::support::client::{ask, connect, get, read_to_end};
 use crate::support::peers::free_address;
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, read_request};
 use crate::support::{Folder, Gateway, PATIENCE, http_proxy, portcullis, run, stderr};
 
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A configuration whose endpoint has a port that another process can know.
@@ -24,16 +28,62 @@ fn take_over(from: &Gateway, config: &str) -> Gateway {
     })
 }
 
+/// One client after another, until told to stop; says how many were served.
+fn knock(address: SocketAddr, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
+    std::thread::spawn(move || {
+        let mut served = 0;
+        while !stop.load(Ordering::Relaxed) {
+            assert_eq!(get(address, "/").status, 200);
+            served += 1;
+        }
+        served
+    })
+}
+
 #[test]
-fn one_process_takes_over_from_another() {
+fn one_process_takes_over_from_another_and_no_connection_is_refused() {
     let (upstream, _) = Upstream::answering(OK);
     let address = free_address();
     let mut old = Gateway::start(&on(address, &upstream));
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2).map(|_| knock(address, stop.clone())).collect();
     let mut new = take_over(&old, &on(address, &upstream));
     new.wait_for_log("took over");
     assert_eq!(old.wait(), 0);
     old.wait_for_log("another took over: draining");
     assert_eq!(get(address, "/").status, 200);
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.join().unwrap() > 0);
+    }
+}
+
+#[test]
+fn what_the_old_process_has_in_flight_ends_well_and_the_new_one_answers_the_rest() {
+    let (go, may_go) = std::sync::mpsc::sync_channel::<()>(1);
+    let may_go = std::sync::Mutex::new(may_go);
+    let upstream = Upstream::start(move |mut stream| {
+        read_request(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").unwrap();
+        may_go.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        stream.write_all(b"time").unwrap();
+    });
+    let (other, _) = Upstream::answering(OK);
+    let address = free_address();
+    let mut old = Gateway::start(&on(address, &upstream));
+    let mut stream = connect(address);
+    stream.write_all(GET.as_bytes()).unwrap();
+    assert_eq!(crate::support::client::read_head(&mut stream).status, 200);
+    let mut new = take_over(&old, &on(address, &other));
+    new.wait_for_log("took over");
+    old.wait_for_log("another took over: draining");
+    assert_eq!(ask(&mut connect(address), GET).status, 200, "answered by the new one, whose upstream does not wait");
+    go.send(()).unwrap();
+    let mut body = [0; 8];
+    stream.read_exact(&mut body).unwrap();
+    assert_eq!(&body, b"halftime");
+    assert_eq!(read_to_end(&mut stream).0, b"");
+    assert_eq!(old.wait(), 0);
 }
 
 #[test]

@@ -34,6 +34,7 @@ use super::fault::Fault;
 use super::gate::Gate;
 use super::head::Accepted;
 use super::scan::{Beginning, Phase, Scanner};
+use super::serve::LAST_WORDS;
 use crate::drain::Watch;
 use crate::handler::{ServeError, Side};
 use crate::stream::Stream;
@@ -105,6 +106,8 @@ struct Http1<'a> {
     expects: bool,
     /// How much of the request's body may still come.
     room: u64,
+    /// Since when the connection has been idle in a drain.
+    drained: Option<Instant>,
     /// An empty map, for its memory: each answer leaves its own to the next request.
     spare: HeaderMap,
 }
@@ -121,6 +124,7 @@ impl<'a> Http1<'a> {
             fault: None,
             is_cut: false,
             expects: false,
+            drained: None,
             spare: HeaderMap::new(),
         }
     }
@@ -158,6 +162,8 @@ impl<'a> Http1<'a> {
     /// Nothing has come: for how long that may go on.
     fn poll_idle(&mut self, cx: &mut Context<'_>, drain: &mut Watch) -> Poll<Next> {
         if drain.has_begun(cx) {
+            let since = *self.drained.get_or_insert_with(Instant::now);
+            ready!(self.clock.poll(cx, since + LAST_WORDS));
             return Poll::Ready(Next::End);
         }
         let since = self.gate.idle_since().unwrap_or_else(Instant::now); // no exchange is open

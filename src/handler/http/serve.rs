@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answer::Link;
 use super::gate::Gate;
@@ -28,6 +28,8 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const AHEAD: usize = 2048;
 /// How long saying goodbye to an idle client may take.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// For how long an idle client is still listened to once the drain has begun: its next request may be under way already.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Serves a connection to its end.
 pub(super) async fn serve<S: HttpService>(service: Arc<S>, connection: Connection) -> Result<(), ServeError> {
@@ -85,11 +87,16 @@ fn speaks_http2(info: &ConnectionInfo, first: &[u8]) -> bool {
 
 /// The connection's first bytes, enough of them to tell an HTTP/2 preface; none if it is over, late, or drained.
 async fn first_bytes(stream: &mut Stream, drain: &mut Watch, until: Instant, header: Duration) -> io::Result<Bytes> {
-    let read = poll_fn(|cx| match drain.has_begun(cx) {
-        true => Poll::Ready(Ok(Bytes::new())),
-        false => poll_piece(stream, cx),
-    });
-    let Ok(first) = timeout_at(until, read).await else { return Ok(Bytes::new()) };
+    let drained = async {
+        drain.begun().await;
+        sleep(LAST_WORDS).await;
+    };
+    let first = tokio::select! {
+        biased;
+        first = timeout_at(until, poll_fn(|cx| poll_piece(stream, cx))) => first,
+        () = drained => return Ok(Bytes::new()),
+    };
+    let Ok(first) = first else { return Ok(Bytes::new()) };
     let first = first?;
     if first.len() >= PREFACE.len() || first.is_empty() || !PREFACE.starts_with(&first) {
         return Ok(first);
