@@ -121,7 +121,7 @@ fn a_restart_serves_what_is_stored_with_the_authority_down() {
 }
 
 #[test]
-fn a_certificate_is_renewed_before_it_ends_and_connections_live_on() {
+fn a_certificate_is_renewed_before_it_ends_without_a_restart() {
     let places = Places::new();
     let _pebble = Pebble::start(places, 12, false);
     let mut gateway = Gateway::start(&config(places, "tls-alpn-01", ""));
