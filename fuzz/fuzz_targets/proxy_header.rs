@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::config::ProxyProtocol;
-use portcullis::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Local, Remote};
+use portcullis::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Kept, Local, Remote};
 use portcullis::proxy_protocol::{Claim, Parsed, V2_MAX, header, parse};
 
 fuzz_target!(|data: &[u8]| {
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
 fn written_back(source: SocketAddr, destination: SocketAddr) {
     let Ok(name) = EndpointName::new("internet") else { return };
     let endpoint = Arc::new(Endpoint { name, class: Class::Public, tls: false });
-    let info = ConnectionInfo { endpoint, client: Remote(source), local: Local(destination), tls: None, asked: None };
+    let info = ConnectionInfo { endpoint, client: Remote(source), local: Local(destination), tls: None, asked: None, kept: Kept::default() };
     for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
         let bytes = header(version, &info);
         let Ok(Parsed::Header { length, claim: Claim::Proxied { source: s, destination: d } }) = parse(&bytes) else {
