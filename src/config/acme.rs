@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcmeConfig {
-    /// The authority's directory (RFC 8555, section 7.1.1), such as "https://acme-v02.api.letsencrypt.org/directory".
+    /// The authority's directory (RFC 8555, section 7.1.1), such as `https://acme-v02.api.letsencrypt.org/directory`.
     pub directory: String,
     /// That you agree to the authority's terms of service; it makes no account for those who do not.
     pub terms_of_service_agreed: bool,

@@ -1,6 +1,6 @@
 //! Which certificates are managed by ACME, from which authority, and where they are kept: the one place that says so.
 //!
-//! Called by `plan`. `certificates` and `basis` ask [`files`] where a chain and its key are, stored or listed; `acme` orders
+//! Called by `plan`. `certificates` and `basis` ask `files` where a chain and its key are, stored or listed; `acme` orders
 //! and renews what the [`AcmePlan`] lists. Nothing here asks an authority anything.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Session tickets: what a client is given to resume its session with, and the keys that seal it.
 //!
-//! Made by `plan` for each endpoint; rustls asks a [`ScopeTickets`] at every handshake. The keys are the endpoint's own
+//! Made by `plan` for each endpoint; rustls asks a `ScopeTickets` at every handshake. The keys are the endpoint's own
 //! and change by themselves, or come from a file that a fleet shares (`key_file`). What an endpoint seals with is derived
 //! from them together with its name and its client-authentication settings, so that no session leads to another endpoint
 //! or past other settings, whoever shares the file (CVE-2025-23419). A ticket carries the client's chain, which is
