@@ -1,9 +1,9 @@
-//! Which addresses may connect, and which peers speak for others.
+//! Which addresses may connect, which peers speak for others, and which addresses are one client.
 //!
 //! Owns an endpoint's `allow`, `deny` and `accept_proxy_protocol` lists. Made by `plan`; asked by `listener` and
-//! `connection`.
+//! `connection`. `sketch` and `metrics` count clients by [`one_client`].
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -33,6 +33,16 @@ impl Access {
     }
 }
 
+/// What stands for a client wherever clients are counted: of IPv6 the /64 network, since one client is given all of it
+/// (RFC 6177); an IPv4 address in IPv6 is itself.
+#[must_use]
+pub fn one_client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
@@ -41,6 +51,15 @@ fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 #[allow(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_an_address_of_ipv4_or_a_network_of_ipv6() {
+        let client = |text: &str| one_client(text.parse().unwrap());
+        assert_eq!(client("2001:db8:1:2:3:4:5:6"), client("2001:db8:1:2::9"));
+        assert_ne!(client("2001:db8:1:2::9"), client("2001:db8:1:3::9"));
+        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
+        assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
+    }
 
     #[test]
     fn deny_wins_and_a_mapped_address_is_judged_as_ipv4() {

@@ -14,6 +14,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::access::one_client;
+
 const ROWS: usize = 4;
 /// A power of two, so that some bits of a hash choose a cell.
 const COLUMNS: usize = 1 << 14;
@@ -25,12 +27,8 @@ const ATTEMPTS: usize = 16;
 struct Key(u64);
 
 impl Key {
-    /// IPv6 by /64, since that is what one client is given (RFC 6177); an IPv4 address in IPv6 is itself.
     fn of(address: IpAddr, hasher: &RandomState) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(v4) => hasher.hash_one(v4.octets()),
-            IpAddr::V6(v6) => hasher.hash_one(&v6.segments()[..4]),
-        })
+        Self(hasher.hash_one(one_client(address)))
     }
 
     fn cells<C>(self, table: &[C]) -> [Option<&C>; ROWS] {

@@ -5,10 +5,11 @@
 //! clients are estimated by HyperLogLog (Flajolet and others, 2007), within about 3%.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, OnceLock};
 
+use crate::access::one_client;
 use crate::identity::{Group, Signature, TlsInfo, TlsVersion};
 use crate::metrics::Counter;
 
@@ -177,14 +178,10 @@ fn estimate(registers: &[u8; REGISTERS]) -> u64 {
     clients.round() as u64
 }
 
-/// A client's hash, by keys that nobody knows: no client can choose its place. Of an IPv6 address counts the network,
-/// since a client has all of it (RFC 4291, section 2.5.1).
+/// A client's hash, by keys that nobody knows: no client can choose its place.
 fn hash(client: IpAddr) -> u64 {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    KEYS.hash_one(match client.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
-        v4 => v4,
-    })
+    KEYS.hash_one(one_client(client))
 }
 
 #[cfg(test)]
