@@ -3,6 +3,8 @@
 //! Used by `head` and `http2`. Userinfo is refused (RFC 9110, section 4.2.4), and so are an empty host and
 //! percent-encoding, which names a different host to each reader.
 
+use super::field::alphanumeric_and;
+
 /// Whether `text` is a host that a request may name, with or without a port.
 pub(super) fn is_valid(text: &[u8]) -> bool {
     let (host, port) = match text {
@@ -30,20 +32,7 @@ fn is_name(b: u8) -> bool {
     NAME[usize::from(b)]
 }
 
-static NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut b = 0;
-    while b < 128 {
-        let c = b as u8;
-        table[b] = c.is_ascii_alphanumeric()
-            || matches!(
-                c,
-                b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
-            );
-        b += 1;
-    }
-    table
-};
+static NAME: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=");
 
 /// Nothing, or a colon and at most five digits; "example.com:" is legal (RFC 3986, section 3.2.3).
 fn is_port(text: &[u8]) -> bool {

@@ -90,20 +90,23 @@ pub(super) fn is_token(b: u8) -> bool {
     TOKEN[usize::from(b)]
 }
 
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
+static TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
+
+/// The set of the ASCII letters, the digits and `others`, by byte.
+pub(super) const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
     let mut b = 0;
     while b < 128 {
-        let c = b as u8;
-        table[b] = c.is_ascii_alphanumeric()
-            || matches!(
-                c,
-                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-            );
+        set[b] = (b as u8).is_ascii_alphanumeric();
         b += 1;
     }
-    table
-};
+    let mut index = 0;
+    while index < others.len() {
+        set[others[index] as usize] = true;
+        index += 1;
+    }
+    set
+}
 
 /// Whether a value holds a control character other than HTAB, a CR among them.
 ///
