@@ -14,6 +14,8 @@ mod plugin;
 mod progress;
 mod report;
 mod run;
+#[cfg(test)]
+mod written;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

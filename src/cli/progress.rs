@@ -67,33 +67,18 @@ fn text(done: usize, all: usize, elapsed: Duration) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::cli::written::Written;
 
     fn shown(begun: Duration) -> String {
-        let written = Shared::default();
+        let written = Written::default();
         let mut progress = Progress::on(10, Some(Box::new(written.clone())));
         progress.begun = progress.begun.checked_sub(begun).unwrap();
         progress.tick();
         progress.tick();
         progress.clear();
         progress.clear();
-        let bytes = written.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        written.text()
     }
 
     #[test]

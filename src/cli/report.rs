@@ -71,31 +71,16 @@ fn colour(terminal: bool, no_color: Option<&OsStr>) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
+    use crate::cli::written::Written;
     use crate::config::Source;
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn reported(colour: bool) -> String {
         let problems = Source::new("a.toml", "[log]\nlevl = \"info\"\n").parse().unwrap_err();
-        let written = Shared::default();
+        let written = Written::default();
         let status = Terminal { stream: Box::new(written.clone()), colour }.problems(&problems);
         assert_eq!(status, ExitCode::FAILURE);
-        let bytes = written.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        written.text()
     }
 
     #[test]
