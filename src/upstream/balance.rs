@@ -125,10 +125,18 @@ impl Choice<'_> {
         /// Where so many draws hit nobody who may be taken, few are left, and looking at all is as good.
         const DRAWS: usize = 8;
         let list = &self.members.list;
-        let draw = || self.turns.draw(list.len());
-        let mut fit = (0..DRAWS).map(|_| draw()).filter(|place| may(&list[*place]));
-        let Some(first) = fit.next() else { return self.least(may) };
-        Some(fit.find(|place| *place != first).map_or(first, |second| self.lighter(first, second)))
+        if list.len() <= 2 {
+            return self.least(may);
+        }
+        let fit = |place: &usize| may(&list[*place]);
+        let first = (0..DRAWS).map(|_| self.turns.draw(list.len())).find(fit);
+        // Of the others, so that the first is never its own rival.
+        let other = |first: usize| (first + 1 + self.turns.draw(list.len() - 1)) % list.len();
+        let second = first.and_then(|first| (0..DRAWS).map(|_| other(first)).find(fit));
+        match (first, second) {
+            (Some(first), Some(second)) => Some(self.lighter(first, second)),
+            _ => self.least(may),
+        }
     }
 
     /// Weighted rendezvous hashing (Thaler and Ravishankar, 1998): every server draws by the key, and the highest takes
@@ -271,6 +279,16 @@ mod tests {
         assert_eq!(chosen(Balance::LeastConnections, &members, &turns, None), 1);
         let counts = counts(Balance::TwoChoices, &members, 3000, |_| None);
         assert!(counts[1] > counts[0] && counts[1] > counts[2], "{counts:?}");
+    }
+
+    #[test]
+    fn two_choices_are_of_two_different_servers() {
+        for servers in [2, 3] {
+            let members = members(&vec![1; servers]);
+            members.list[0].server.begin_work();
+            assert_eq!(counts(Balance::TwoChoices, &members, 5000, |_| None)[0], 0, "it is never the lighter one");
+        }
+        assert_eq!(counts(Balance::TwoChoices, &members(&[1]), 3, |_| None), [3]);
     }
 
     #[test]
