@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{info, warn};
 
 use self::inherited::Inherited;
@@ -95,7 +96,14 @@ pub(crate) struct Door {
 
 /// Accepts until the drain begins, or `doors` ends because a reload has removed the address; then closes the socket. What
 /// came in by a removed address may finish what it does, and is asked to end.
-pub(crate) async fn run(socket: std::net::TcpListener, mut doors: watch::Receiver<Door>, drain: Drain) {
+///
+/// The loop itself counts as in flight, until what waits in the queue is let in: the worker would end before that.
+pub(crate) async fn run(
+    socket: std::net::TcpListener,
+    mut doors: watch::Receiver<Door>,
+    drain: Drain,
+    _in_flight: TaskTrackerToken,
+) {
     let drain = drain.child();
     let mut door = doors.borrow_and_update().clone();
     let listener = match TcpListener::from_std(socket) {

@@ -61,7 +61,8 @@ impl Worker {
                     drain_timeout = order.drain_timeout;
                     upkeep.learn(&order.upstreams);
                     for (socket, doors) in order.open {
-                        tokio::spawn(listener::run(socket, doors, self.drain.clone()));
+                        let in_flight = self.drain.track();
+                        tokio::spawn(listener::run(socket, doors, self.drain.clone(), in_flight));
                     }
                 }
                 _ = ticks.tick() => upkeep.turn(),
