@@ -4,6 +4,7 @@
 //! counters that the data path touches. `connection`, `handler` and `upstream` count; `admin` reads.
 
 pub mod evidence;
+mod per_worker;
 pub mod process;
 pub mod table;
 
@@ -11,11 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use thread_local::ThreadLocal;
-
 use crate::identity::{Group, TlsVersion};
 use crate::labels::labels;
 
+pub use per_worker::{EndpointMetrics, PerWorker, ServerMetrics, UpstreamMetrics};
 pub use table::{Kind, METRICS, Metric};
 
 /// A counter with one writer: the thread whose slot it lives in. Anyone may read.
@@ -331,34 +331,6 @@ pub fn request_of(key: u32) -> Option<(Method, u16)> {
     Some((*Method::ALL.get((key >> 16) as usize)?, key as u16))
 }
 
-/// An endpoint's counters: a slot per worker.
-#[derive(Debug, Default)]
-pub struct EndpointMetrics {
-    slots: ThreadLocal<EndpointCounters>,
-}
-
-impl EndpointMetrics {
-    /// This worker's slot.
-    pub fn here(&self) -> &EndpointCounters {
-        self.slots.get_or_default()
-    }
-
-    /// The sum over all workers of whatever `read` picks.
-    pub fn sum(&self, read: impl Fn(&EndpointCounters) -> u64) -> u64 {
-        self.slots.iter().map(read).fold(0, u64::wrapping_add)
-    }
-
-    /// Every worker's slot.
-    pub fn slots(&self) -> impl Iterator<Item = &EndpointCounters> {
-        self.slots.iter()
-    }
-
-    /// Counts a connection that was turned away.
-    pub fn reject(&self, reason: Rejection) {
-        self.here().rejected[reason as usize].add(1);
-    }
-}
-
 labels! {
     /// Why a certificate could not be had by ACME.
     AcmeFailure {
@@ -436,34 +408,6 @@ pub struct ServerCounters {
     pub response_seconds: Histogram,
 }
 
-/// The counters of one server of an upstream: a slot per worker.
-#[derive(Debug, Default)]
-pub struct ServerMetrics {
-    slots: ThreadLocal<ServerCounters>,
-}
-
-impl ServerMetrics {
-    /// This worker's slot.
-    pub fn here(&self) -> &ServerCounters {
-        self.slots.get_or_default()
-    }
-
-    /// The sum over all workers of whatever `read` picks.
-    pub fn sum(&self, read: impl Fn(&ServerCounters) -> u64) -> u64 {
-        self.slots.iter().map(read).fold(0, u64::wrapping_add)
-    }
-
-    /// Every worker's slot.
-    pub fn slots(&self) -> impl Iterator<Item = &ServerCounters> {
-        self.slots.iter()
-    }
-
-    /// Counts a failed exchange.
-    pub fn fail(&self, reason: UpstreamFailure) {
-        self.here().failures[reason as usize].add(1);
-    }
-}
-
 labels! {
     /// Why a request was sent to another server, too.
     RetryReason {
@@ -489,24 +433,6 @@ pub struct UpstreamCounters {
     pub queued: Counter,
     /// `portcullis_upstream_busy_total`: those that were refused because there was none.
     pub busy: Counter,
-}
-
-/// The counters of one upstream as a whole: a slot per worker.
-#[derive(Debug, Default)]
-pub struct UpstreamMetrics {
-    slots: ThreadLocal<UpstreamCounters>,
-}
-
-impl UpstreamMetrics {
-    /// This worker's slot.
-    pub fn here(&self) -> &UpstreamCounters {
-        self.slots.get_or_default()
-    }
-
-    /// The sum over all workers of whatever `read` picks.
-    pub fn sum(&self, read: impl Fn(&UpstreamCounters) -> u64) -> u64 {
-        self.slots.iter().map(read).fold(0, u64::wrapping_add)
-    }
 }
 
 #[cfg(test)]

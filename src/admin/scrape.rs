@@ -285,7 +285,7 @@ fn by_reason<'a>(
     let mut family = out.family(metric);
     for plan in plans {
         for (reason, index) in reasons.clone() {
-            family.sample(&[name(plan), reason], sum(plan.context.metrics.slots().map(|c| &read(c)[index])));
+            family.sample(&[name(plan), reason], plan.context.metrics.total(|c| &read(c)[index]));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::admin::state::{Snapshot, State};
 use crate::identity::EndpointName;
 use crate::metrics::process::Process;
 use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, HandshakeFailure, Rejection, RequestRefusal};
-use crate::metrics::{ServerMetrics, UpstreamFailure, handshake_of, level, merged, request_of, sum};
+use crate::metrics::{ServerMetrics, UpstreamFailure, handshake_of, level, merged, request_of};
 
 /// The body of `/stats`.
 #[derive(Debug, Serialize)]
@@ -116,10 +116,9 @@ impl Stats {
 
 impl EndpointStats {
     fn of(metrics: &EndpointMetrics, per_second: Rate) -> Self {
-        let read = |read: fn(&EndpointCounters) -> &Counter| sum(metrics.slots().map(read));
-        let reasons = |read: fn(&EndpointCounters) -> &[Counter], index: usize| {
-            sum(metrics.slots().map(|slot| &read(slot)[index]))
-        };
+        let read = |read: fn(&EndpointCounters) -> &Counter| metrics.total(read);
+        let reasons =
+            |read: fn(&EndpointCounters) -> &[Counter], index: usize| metrics.total(|slot| &read(slot)[index]);
         let rejected = Rejection::ALL.iter().map(|r| (r.as_str(), reasons(|c| &c.rejected, *r as usize)));
         let failures = HandshakeFailure::ALL.iter();
         let failures = failures.map(|r| (r.as_str(), reasons(|c| &c.handshake_failures, *r as usize)));
@@ -155,12 +154,12 @@ impl EndpointStats {
 impl ServerStats {
     fn of(metrics: &ServerMetrics) -> Self {
         let failures = UpstreamFailure::ALL.iter();
-        let failures = failures.map(|r| (r.as_str(), sum(metrics.slots().map(|c| &c.failures[*r as usize]))));
+        let failures = failures.map(|r| (r.as_str(), metrics.total(|c| &c.failures[*r as usize])));
         let responses = merged(metrics.slots().flat_map(|slot| slot.responses.iter())).into_iter();
         Self {
-            connections_active: level(sum(metrics.slots().map(|c| &c.active))),
-            connects: sum(metrics.slots().map(|c| &c.connects)),
-            requests: sum(metrics.slots().map(|c| &c.requests)),
+            connections_active: level(metrics.total(|c| &c.active)),
+            connects: metrics.total(|c| &c.connects),
+            requests: metrics.total(|c| &c.requests),
             responses: by_class(responses.map(|(code, n)| (u16::try_from(code).ok(), n))),
             failures: failures.collect(),
         }

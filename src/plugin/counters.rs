@@ -6,10 +6,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use thread_local::ThreadLocal;
-
 use crate::labels::labels;
-use crate::metrics::{Counter, sum};
+use crate::metrics::{Counter, PerWorker};
 
 labels! {
     /// A call into a plugin.
@@ -61,7 +59,7 @@ pub struct Slot {
 /// The counters of one layer of an endpoint's chain.
 #[derive(Debug, Default)]
 pub struct LayerCounters {
-    slots: ThreadLocal<Slot>,
+    slots: PerWorker<Slot>,
     /// Events that wait for a thread of the pool.
     pub(super) queue: AtomicUsize,
     /// Bytes in queues and buffers.
@@ -74,7 +72,7 @@ pub struct LayerCounters {
 impl LayerCounters {
     /// This thread's slot.
     pub fn here(&self) -> &Slot {
-        self.slots.get_or_default()
+        self.slots.here()
     }
 
     pub(super) fn refuse(&self, refusal: Refusal) {
@@ -94,19 +92,19 @@ impl LayerCounters {
     /// How often a callback was called.
     #[must_use]
     pub fn callbacks(&self, callback: Callback) -> u64 {
-        sum(self.slots.iter().map(|slot| &slot.callbacks[callback as usize]))
+        self.slots.total(|slot| &slot.callbacks[callback as usize])
     }
 
     /// How long callbacks took, together, in seconds.
     #[must_use]
     pub fn seconds(&self) -> f64 {
-        sum(self.slots.iter().map(|slot| &slot.nanos)) as f64 / 1e9
+        self.slots.total(|slot| &slot.nanos) as f64 / 1e9
     }
 
     /// How much was refused.
     #[must_use]
     pub fn refusals(&self, refusal: Refusal) -> u64 {
-        sum(self.slots.iter().map(|slot| &slot.refusals[refusal as usize]))
+        self.slots.total(|slot| &slot.refusals[refusal as usize])
     }
 
     /// Events that wait for a thread of the pool.
