@@ -296,7 +296,12 @@ impl Reloader {
             Err(failure) if dry_run => info!("a reload would fail: {failure}"),
             Err(failure) => {
                 error!("the reload failed, and the plan before is served: {failure}");
-                state.reload_failed(failure.to_string());
+                if self.has_words_of(&running) {
+                    // The files that the words name are to blame: a renewal will find when they are fit again.
+                    state.held_back(failure.to_string());
+                } else {
+                    state.reload_failed(failure.to_string());
+                }
             }
         }
         begun
@@ -323,6 +328,13 @@ impl Reloader {
         }
         let refused = refused(&running.plan, &plan);
         if refused.is_empty() { Ok(plan) } else { Err(Failure { errors: refused }) }
+    }
+
+    /// Whether the file says what the running plan was made from.
+    fn has_words_of(&self, running: &Snapshot) -> bool {
+        let source = self.recipe.file.as_ref().and_then(|file| Source::read(file).ok());
+        let config = source.and_then(|source| source.parse().ok());
+        config.is_some_and(|config| format!("{config:?}") == format!("{:?}", running.plan.config))
     }
 
     /// The step that cannot fail.

@@ -101,7 +101,7 @@ pub struct Reloads {
     pub failed: u64,
     /// When the running plan was loaded.
     pub last_success: SystemTime,
-    /// Why the last reload that was asked for failed; `None` if it succeeded.
+    /// Why the last reload that was asked for failed, where the configuration itself is to blame; `None` if it succeeded.
     pub last_error: Option<String>,
     /// Why files that have changed are not taken; `None` if none is held back.
     pub held: Option<String>,
@@ -190,7 +190,7 @@ impl State {
         self.progress().reloads.held.take().is_some()
     }
 
-    /// Notes that a reload failed and what runs still runs.
+    /// Notes that a reload failed for what the configuration says, and what runs still runs.
     pub fn reload_failed(&self, error: String) {
         let reloads = &mut self.progress().reloads;
         reloads.failed += 1;
