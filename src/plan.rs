@@ -17,7 +17,7 @@ mod summary;
 mod tests;
 mod upstreams;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -161,10 +161,11 @@ impl Certificates {
         self.audited.iter().map(|audited| &*audited.report).chain(self.trust.iter().map(|report| &**report))
     }
 
-    /// Whether a chain is among those that are served.
+    /// Says of a chain whether it is among those that are served. Made once for all of them: there may be thousands.
     #[must_use]
-    pub fn serves(&self, audited: &Audited) -> bool {
-        audited.servable.as_ref().is_some_and(|chain| self.candidates.iter().any(|other| Arc::ptr_eq(chain, other)))
+    pub fn served(&self) -> impl Fn(&Audited) -> bool {
+        let served: HashSet<_> = self.candidates.iter().map(Arc::as_ptr).collect();
+        move |audited| audited.servable.as_ref().is_some_and(|chain| served.contains(&Arc::as_ptr(chain)))
     }
 }
 

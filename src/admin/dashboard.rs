@@ -10,9 +10,8 @@ use crate::admin::routes::{Asked, ROUTES};
 use crate::admin::state::Snapshot;
 use crate::admin::stats::{EndpointStats, Stats};
 use crate::admin::version::VERSION;
-use crate::admin::views::{chains, days_left, numbers};
+use crate::admin::views::{Chain, chains, days_left, numbers};
 use crate::plan::EndpointPlan;
-use crate::tls::audit::Audited;
 use crate::tls::audit::finding::{CertificateView, Finding};
 use crate::tls::audit::rules::Level;
 
@@ -140,22 +139,22 @@ fn certificates(html: &mut String, running: &Snapshot) {
          <th>served",
     );
     let now = OffsetDateTime::now_utc();
-    for (plan, chain) in chains(running) {
-        certificate(html, plan, chain, now);
+    for chain in chains(running) {
+        certificate(html, &chain, now);
         let told = |finding: &&Finding| finding.level > Level::Info;
-        chain.report.findings.iter().filter(told).for_each(|finding| line(html, finding));
+        chain.audited.report.findings.iter().filter(told).for_each(|finding| line(html, finding));
     }
     html.push_str("</table></div></section>");
 }
 
-fn certificate(html: &mut String, plan: &EndpointPlan, chain: &Audited, now: OffsetDateTime) {
-    let report = &chain.report;
-    let _ = write!(html, "<tr><td>{}<td class=long>{}", Text(plan.endpoint.name.as_str()), Text(&report.file));
+fn certificate(html: &mut String, chain: &Chain<'_>, now: OffsetDateTime) {
+    let report = &chain.audited.report;
+    let _ = write!(html, "<tr><td>{}<td class=long>{}", Text(chain.plan.endpoint.name.as_str()), Text(&report.file));
     match report.leaf() {
         Some(leaf) => leaf_cells(html, leaf, now),
         None => html.push_str("<td><td><td><td>"),
     }
-    let served = if plan.certificates.serves(chain) { "yes" } else { "no" };
+    let served = if chain.is_served { "yes" } else { "no" };
     let _ = write!(html, "<td><span class='tag {0}'>{0}</span><td>{served}", report.verdict);
 }
 

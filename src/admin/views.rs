@@ -87,7 +87,8 @@ pub(crate) fn endpoint(asked: &Asked<'_>) -> Answer {
 
 pub(crate) fn certificates(asked: &Asked<'_>) -> Answer {
     let now = OffsetDateTime::now_utc();
-    let chains: Vec<_> = chains(asked.running).map(|(plan, chain)| certificate(plan, chain, now)).collect();
+    let chains = chains(asked.running).map(|chain| certificate(&chain, now));
+    let chains: Vec<_> = chains.collect();
     Answer::json(StatusCode::OK, &json!({ "certificates": chains, "fallbacks": fallbacks(asked.running) }))
 }
 
@@ -128,10 +129,20 @@ pub(crate) fn numbers(asked: &Asked<'_>) -> Stats {
     Stats::gather(&admin.state, asked.running, &admin.rates, admin.process.read())
 }
 
+/// One chain of an endpoint.
+pub(crate) struct Chain<'a> {
+    pub(crate) plan: &'a EndpointPlan,
+    pub(crate) audited: &'a Audited,
+    pub(crate) is_served: bool,
+}
+
 /// Every chain of every endpoint, refused ones too.
-pub(crate) fn chains(running: &Snapshot) -> impl Iterator<Item = (&EndpointPlan, &Audited)> {
-    let all = running.plan.endpoints.iter();
-    all.flat_map(|plan| plan.certificates.audited.iter().map(move |chain| (&**plan, chain)))
+pub(crate) fn chains(running: &Snapshot) -> impl Iterator<Item = Chain<'_>> {
+    running.plan.endpoints.iter().flat_map(|plan| {
+        let is_served = plan.certificates.served();
+        let all = plan.certificates.audited.iter();
+        all.map(move |audited| Chain { plan, audited, is_served: is_served(audited) })
+    })
 }
 
 /// Whole days until a certificate ends; negative once it has.
@@ -170,22 +181,23 @@ fn state(plan: &EndpointPlan, running: &Snapshot) -> &'static str {
 
 /// The files of the chains that are served.
 fn served(plan: &EndpointPlan) -> Vec<&str> {
-    let served = plan.certificates.audited.iter().filter(|chain| plan.certificates.serves(chain));
+    let is_served = plan.certificates.served();
+    let served = plan.certificates.audited.iter().filter(|chain| is_served(chain));
     served.map(|chain| chain.report.file.as_str()).collect()
 }
 
-fn certificate(plan: &EndpointPlan, chain: &Audited, now: OffsetDateTime) -> Value {
-    let ChainReport { file, key, verdict, findings, .. } = &*chain.report;
+fn certificate(chain: &Chain<'_>, now: OffsetDateTime) -> Value {
+    let ChainReport { file, key, verdict, findings, .. } = &*chain.audited.report;
     let mut body = json!({
-        "endpoint": plan.endpoint.name,
+        "endpoint": chain.plan.endpoint.name,
         "file": file,
         "key": key,
-        "served": plan.certificates.serves(chain),
+        "served": chain.is_served,
         "verdict": verdict,
         "findings": findings.len(),
         "leaf": null,
     });
-    if let Some(leaf) = chain.report.leaf() {
+    if let Some(leaf) = chain.audited.report.leaf() {
         body["leaf"] = json!(leaf);
         body["leaf"]["days_left"] = days_left(leaf.not_after.0, now).into();
     }
