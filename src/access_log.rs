@@ -4,18 +4,23 @@
 //! writer thread, so that a slow terminal or a full pipe never holds a worker up. Where the writer cannot follow,
 //! lines are dropped and counted, never waited for.
 
+mod entry;
+mod facts;
+mod json;
+mod text;
+
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use thread_local::ThreadLocal;
 use time::OffsetDateTime;
 
-use crate::identity::ConnectionInfo;
+pub use self::entry::{Entry, RequestEntry};
+pub use self::facts::Facts;
 use crate::metrics::Counter;
 
 /// A worker's buffer is passed on when it holds this many bytes, or when the worker says so.
@@ -37,40 +42,6 @@ struct Shared {
     dropped: ThreadLocal<Counter>,
     /// The writer, until [`AccessLog::finish`] has waited for it.
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What a line says.
-#[derive(Debug)]
-pub struct Entry<'a> {
-    /// The connection, with its endpoint.
-    pub info: &'a ConnectionInfo,
-    /// The request, where the line is about one.
-    pub request: Option<RequestEntry<'a>>,
-    /// How long it took.
-    pub duration: Duration,
-    /// Body bytes (or, for a session, stream bytes) from the client.
-    pub received: u64,
-    /// Body bytes (or, for a session, stream bytes) to the client.
-    pub sent: u64,
-    /// The upstream server that served it, if any.
-    pub upstream: Option<&'a str>,
-    /// Why it ended other than well.
-    pub error: Option<&'a str>,
-}
-
-/// What a request's line says besides.
-#[derive(Debug)]
-pub struct RequestEntry<'a> {
-    /// The method, as sent.
-    pub method: &'a str,
-    /// `Host` or `:authority`.
-    pub host: &'a str,
-    /// The request's path, without the query, which may hold secrets.
-    pub path: &'a str,
-    /// `HTTP/1.1` or `HTTP/2`.
-    pub version: &'a str,
-    /// The response's status.
-    pub status: u16,
 }
 
 impl AccessLog {
@@ -103,9 +74,9 @@ impl AccessLog {
         let Some(shared) = &self.0 else { return };
         let mut buffer = shared.buffers.get_or_default().borrow_mut();
         if shared.json {
-            entry.write_json(&mut buffer)
+            json::write(entry, &mut buffer);
         } else {
-            entry.write_text(&mut buffer)
+            text::write(entry, &mut buffer);
         }
         buffer.push('\n');
         if buffer.len() >= PASS_ON {
@@ -164,77 +135,6 @@ fn write_out(lines: &Receiver<String>) {
     }
 }
 
-impl Entry<'_> {
-    fn write_text(&self, line: &mut String) {
-        // Writing to a String cannot fail, so the results are dropped.
-        let info = self.info;
-        let _ = write!(line, "{} {} {} ", now(), info.endpoint.name, info.client.0);
-        match &self.request {
-            Some(r) => {
-                let _ = write!(line, "{} {}://", Plain(r.method), info.scheme());
-                let _ = write!(line, "{}{} {} {}", Plain(r.host), Plain(r.path), r.version, r.status);
-            }
-            None => line.push_str("session"),
-        }
-        let _ = write!(line, " {:.3}ms in={} out={}", millis(self.duration), self.received, self.sent);
-        if let Some(tls) = &info.tls {
-            let _ = write!(line, " tls={}", tls.version);
-            if let Some(name) = &tls.server_name {
-                let _ = write!(line, " sni={}", Plain(name));
-            }
-            if let Some(cn) = tls.client_certificate.as_ref().and_then(|c| c.common_name.as_deref()) {
-                let _ = write!(line, " client_cn={:?}", cn);
-            }
-        }
-        if let Some(upstream) = self.upstream {
-            let _ = write!(line, " upstream={upstream}");
-        }
-        if let Some(error) = self.error {
-            let _ = write!(line, " error={error:?}");
-        }
-    }
-
-    fn write_json(&self, line: &mut String) {
-        let info = self.info;
-        let mut fields = serde_json::json!({
-            "time": now(),
-            "endpoint": info.endpoint.name,
-            "class": info.endpoint.class,
-            "client": info.client.0,
-            "duration_ms": millis(self.duration),
-            "received": self.received,
-            "sent": self.sent,
-        });
-        if let Some(r) = &self.request {
-            fields["method"] = r.method.into();
-            fields["scheme"] = info.scheme().into();
-            fields["host"] = r.host.into();
-            fields["path"] = r.path.into();
-            fields["http"] = r.version.into();
-            fields["status"] = r.status.into();
-        }
-        if let Some(tls) = &info.tls {
-            fields["tls"] = serde_json::json!({
-                "version": tls.version.as_str(),
-                "cipher": tls.cipher,
-                "group": tls.group.as_str(),
-                "signature": tls.signature.map(crate::identity::Signature::as_str),
-                "alpn": tls.alpn.as_ref().map(crate::identity::Alpn::as_str),
-                "server_name": tls.server_name.as_deref(),
-                "resumed": tls.resumed,
-                "client_cn": tls.client_certificate.as_ref().and_then(|c| c.common_name.as_deref()),
-            });
-        }
-        if let Some(upstream) = self.upstream {
-            fields["upstream"] = upstream.into();
-        }
-        if let Some(error) = self.error {
-            fields["error"] = error.into();
-        }
-        let _ = write!(line, "{fields}");
-    }
-}
-
 /// RFC 3339 in UTC, always to the millisecond, so that lines align.
 fn now() -> String {
     let now = OffsetDateTime::from(SystemTime::now());
@@ -249,24 +149,4 @@ fn now() -> String {
         time.second(),
         time.millisecond()
     )
-}
-
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
-}
-
-/// A client's word on a line of text: what could end the line or imitate a field is escaped.
-struct Plain<'a>(&'a str);
-
-impl std::fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for c in self.0.chars() {
-            if c.is_control() || c == ' ' || c == '"' || c == '\\' {
-                write!(f, "\\u{{{:x}}}", u32::from(c))?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
-    }
 }

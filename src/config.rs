@@ -557,6 +557,9 @@ pub struct HttpProxyConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
+    /// What it is called in logs, metrics and traces; left out: what it matches, such as "api.example.com/v1/".
+    #[serde(default)]
+    pub name: Option<String>,
     /// The request's host: a name, or "*." and a name for any one label before it.
     #[serde(default)]
     pub host: Option<String>,

@@ -202,9 +202,10 @@ async fn shake_hands(
             info!(endpoint = %plan.endpoint.name, %client, "answered a challenge of ACME");
             None
         }
-        Ok(Some((stream, info))) => {
+        Ok(Some((stream, mut info))) => {
             counters.handshakes.count(crate::metrics::handshake_key(info.version, info.group, info.resumed));
-            counters.handshake_seconds.observe(start.elapsed());
+            info.handshake = start.elapsed();
+            counters.handshake_seconds.observe(info.handshake);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             counters.evidence.note(&info, client.ip(), now.as_secs());
             Some((stream, info))

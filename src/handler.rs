@@ -16,11 +16,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, Entry};
 use crate::clients::Clients;
 use crate::drain::Drain;
 use crate::identity::{ConnectionInfo, Endpoint};
-use crate::metrics::EndpointMetrics;
+use crate::metrics::routes::Routes;
+use crate::metrics::{EndpointMetrics, RequestFailure};
 use crate::plugin::Chain;
 use crate::sampler::Sampler;
 use crate::stream::Stream;
@@ -98,6 +99,11 @@ pub trait Instance: Send + Sync + 'static {
     /// now should end then. It must not block.
     fn retire(&self, deadline: Duration) {
         let _ = deadline;
+    }
+
+    /// Its routes, for the admin port and for the instance that takes its place.
+    fn routes(&self) -> Option<&Arc<Routes>> {
+        None
     }
 
     /// The plugins behind it, for the admin port.
@@ -216,6 +222,18 @@ pub struct StartError {
     pub message: String,
 }
 
+impl Context {
+    /// Counts a session that is over, and writes its line.
+    pub(crate) fn session_ended(&self, entry: Entry<'_>, result: &Result<(), ServeError>) {
+        let error = result.as_ref().err();
+        if let Some(error) = error {
+            self.metrics.here().failures[error.word as usize].add(1);
+        }
+        let (word, detail) = (error.map(|error| error.word.as_str()), error.map(|error| error.message.as_str()));
+        self.access_log.write(&Entry { error: word, detail, ..entry });
+    }
+}
+
 /// Says, once for each endpoint, that a handler which takes no settings was given some: they may be meant for the handler
 /// that comes after it, so they are no error.
 pub fn settings_are_unused(handler: &str, endpoint: &Endpoint, settings: &Settings) {
@@ -251,12 +269,25 @@ pub struct ServeError {
     pub side: Side,
     /// What happened.
     pub message: String,
+    /// The word for it, in the access log and the metrics.
+    pub word: RequestFailure,
 }
 
 impl ServeError {
-    /// An error of one side.
+    /// An error of one side, which broke the connection off.
     pub fn new(side: Side, message: impl fmt::Display) -> Self {
-        Self { side, message: message.to_string() }
+        let word = match side {
+            Side::Client => RequestFailure::ClientClosed,
+            Side::Upstream => RequestFailure::ConnectionTerminated,
+            Side::Gateway => RequestFailure::ProxyInternalError,
+        };
+        Self { side, message: message.to_string(), word }
+    }
+
+    /// The same, called by another word.
+    #[must_use]
+    pub fn called(self, word: RequestFailure) -> Self {
+        Self { word, ..self }
     }
 }
 

@@ -7,6 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
@@ -230,6 +231,8 @@ pub struct TlsInfo {
     pub resumed: bool,
     /// The client's certificate, verified and allowed.
     pub client_certificate: Option<Arc<ClientCertificate>>,
+    /// How long the handshake took.
+    pub handshake: Duration,
     /// The client authentication that this connection had, where the endpoint's names do not all need the same.
     pub scope: Option<Scope>,
 }

@@ -38,6 +38,7 @@ pub mod server_names;
 pub mod sketch;
 pub mod stream;
 pub mod tls;
+pub mod trail;
 pub mod units;
 pub mod upstream;
 mod worker;

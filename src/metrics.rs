@@ -6,6 +6,7 @@
 pub mod evidence;
 mod per_worker;
 pub mod process;
+pub mod routes;
 pub mod table;
 
 use std::collections::BTreeMap;
@@ -97,10 +98,30 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
+        self.count(Observation::of(duration));
+    }
+
+    /// Counts what was measured once and is counted in several places.
+    pub fn count(&self, Observation { bucket, nanos }: Observation) {
+        self.buckets[bucket].add(1);
+        self.sum_nanos.add(nanos);
+    }
+}
+
+/// A duration, with its place among [`BUCKETS`].
+#[derive(Clone, Copy, Debug)]
+pub struct Observation {
+    bucket: usize,
+    nanos: u64,
+}
+
+impl Observation {
+    /// Finds its place.
+    #[must_use]
+    pub fn of(duration: Duration) -> Self {
         let seconds = duration.as_secs_f64();
         let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
-        self.buckets[bucket].add(1);
-        self.sum_nanos.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        Self { bucket, nanos: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX) }
     }
 }
 
@@ -257,6 +278,53 @@ labels! {
 }
 
 labels! {
+    /// Why a request or a session, once taken, ended other than well. What RFC 9209 (section 2.3) has a word for is called by
+    /// that, in `Proxy-Status` too.
+    RequestFailure {
+        /// The upstream's server refused the connection.
+        ConnectionRefused = "connection_refused",
+        /// It could not be connected to in time.
+        ConnectionTimeout = "connection_timeout",
+        /// No route leads to it.
+        DestinationIpUnroutable = "destination_ip_unroutable",
+        /// Its certificate does not verify.
+        TlsCertificateError = "tls_certificate_error",
+        /// It refused the TLS handshake by an alert.
+        TlsAlertReceived = "tls_alert_received",
+        /// The TLS handshake with it failed otherwise.
+        TlsProtocolError = "tls_protocol_error",
+        /// Every server has as much in work as it may, or this machine cannot open another connection.
+        ConnectionLimitReached = "connection_limit_reached",
+        /// The server closed the connection before it answered, or within a session.
+        ConnectionTerminated = "connection_terminated",
+        /// It takes nothing of the request.
+        ConnectionWriteTimeout = "connection_write_timeout",
+        /// It did not answer in time.
+        HttpResponseTimeout = "http_response_timeout",
+        /// Its answer broke off.
+        HttpResponseIncomplete = "http_response_incomplete",
+        /// The head of its answer is too large.
+        HttpResponseHeaderSectionSize = "http_response_header_section_size",
+        /// Its answer breaks the protocol.
+        HttpProtocolError = "http_protocol_error",
+        /// It switched protocols in another way than was asked.
+        HttpUpgradeFailed = "http_upgrade_failed",
+        /// The request cannot be passed on, or broke off.
+        HttpRequestError = "http_request_error",
+        /// The server's answer counts as a failure.
+        ProxyInternalResponse = "proxy_internal_response",
+        /// What was to answer failed in the gateway itself.
+        ProxyInternalError = "proxy_internal_error",
+        /// The client left before it had all of the answer, or broke a session off.
+        ClientClosed = "client_closed",
+        /// The client broke the framing of a plugin's messages.
+        FramingError = "framing_error",
+        /// No byte came within a session's `idle` deadline.
+        IdleTimeout = "idle_timeout",
+    }
+}
+
+labels! {
     /// Why an HTTP/2 connection was ended for what its client sent.
     Http2Closing {
         /// A header block or a frame was begun and did not end in time.
@@ -297,6 +365,8 @@ pub struct EndpointCounters {
     pub request_seconds: Histogram,
     /// `portcullis_http_requests_refused_total`, by [`RequestRefusal`].
     pub requests_refused: [Counter; RequestRefusal::ALL.len()],
+    /// `portcullis_failures_total`, by [`RequestFailure`].
+    pub failures: [Counter; RequestFailure::ALL.len()],
     /// `portcullis_http2_connections_closed_total`, by [`Http2Closing`].
     pub http2_closed: [Counter; Http2Closing::ALL.len()],
     /// `portcullis_received_bytes_total`: what clients sent, as it came over the wire.

@@ -292,6 +292,7 @@ mod tests {
                 alpn: Some(Alpn::H2),
                 server_name: Some("www.example.com".into()),
                 resumed: false,
+                handshake: std::time::Duration::ZERO,
                 client_certificate: None,
                 scope: None,
             }),

@@ -15,9 +15,10 @@ use crate::admin::plugins;
 use crate::admin::state::{Lifecycle, Reloads, Snapshot, State};
 use crate::admin::version;
 use crate::metrics::process::Process;
+use crate::metrics::routes::CLASSES;
 use crate::metrics::table::{self, Metric};
 use crate::metrics::{Counter, EndpointCounters, EndpointMetrics, Histogram, ServerCounters};
-use crate::metrics::{Http2Closing, Rejection, RequestRefusal, RetryReason, UpstreamFailure};
+use crate::metrics::{Http2Closing, Rejection, RequestFailure, RequestRefusal, RetryReason, UpstreamFailure};
 use crate::metrics::{level, merged, request_of, sum};
 use crate::plan::{Certificates, EndpointPlan};
 use crate::upstream::{Server, Upstream};
@@ -126,10 +127,32 @@ fn requests(out: &mut Exposition, running: &Snapshot) {
         }
     }
     histogram(out, &table::HTTP_REQUEST_DURATION, all(), |c| &c.request_seconds);
+    routes(out, running);
     let reasons = RequestRefusal::ALL.iter().map(|r| (r.as_str(), *r as usize));
     by_reason(out, &table::HTTP_REQUESTS_REFUSED, all(), reasons, |c| &c.requests_refused);
+    let reasons = RequestFailure::ALL.iter().map(|r| (r.as_str(), *r as usize));
+    by_reason(out, &table::FAILURES, all(), reasons, |c| &c.failures);
     let reasons = Http2Closing::ALL.iter().map(|r| (r.as_str(), *r as usize));
     by_reason(out, &table::HTTP2_CONNECTIONS_CLOSED, all(), reasons, |c| &c.http2_closed);
+}
+
+fn routes(out: &mut Exposition, running: &Snapshot) {
+    let all = || {
+        let plans = running.plan.endpoints.iter();
+        let with_routes = plans.filter_map(|plan| Some((name(plan), plan.instance()?.instance().routes()?)));
+        with_routes.flat_map(|(endpoint, routes)| routes.iter().map(move |route| (endpoint, route)))
+    };
+    let mut family = out.family(&table::HTTP_ROUTE_REQUESTS);
+    for (endpoint, route) in all() {
+        for (class, word) in CLASSES.iter().enumerate() {
+            family.sample(&[endpoint, &route.name, word], route.counters.total(|slot| &slot.requests[class]));
+        }
+    }
+    let mut family = out.family(&table::HTTP_ROUTE_REQUEST_DURATION);
+    for (endpoint, route) in all() {
+        let durations = Durations::sum(route.counters.slots().map(|slot| &slot.seconds));
+        family.histogram(&[endpoint, &route.name], &durations);
+    }
 }
 
 fn upstreams(out: &mut Exposition, running: &Snapshot) {

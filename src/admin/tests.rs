@@ -304,6 +304,7 @@ fn every_counter_is_exported() {
         requests,
         request_seconds,
         requests_refused,
+        failures: failed,
         http2_closed,
         received_bytes,
         sent_bytes,
@@ -339,7 +340,13 @@ fn every_counter_is_exported() {
         open,
     ];
     let features = Feature::all().map(|feature| &evidence.of(feature).handshakes);
-    let groups = rejected.iter().chain(handshake_failures).chain(requests_refused).chain(http2_closed).chain(failures);
+    let groups = rejected
+        .iter()
+        .chain(handshake_failures)
+        .chain(requests_refused)
+        .chain(http2_closed)
+        .chain(failures)
+        .chain(failed);
     let groups = groups
         .chain([in_work, ejections, checks_passed, checks_failed, lookups_passed, lookups_failed, queued, busy])
         .chain(retries);

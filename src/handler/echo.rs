@@ -1,14 +1,15 @@
 //! The `echo` handler: sends back every byte it gets, until the client ends.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError, settings_are_unused};
-use crate::access_log::Entry;
+use crate::access_log::{Entry, Facts};
 use crate::identity::Endpoint;
+use crate::metrics::RequestFailure;
+use crate::trail::Trail;
 
 /// How much is read at once.
 const BUFFER: usize = 16 * 1024;
@@ -32,15 +33,9 @@ impl Instance for EchoInstance {
             let start = Instant::now();
             let mut echoed = 0;
             let result = echo(&mut connection, &mut echoed).await;
-            connection.context.access_log.write(&Entry {
-                info: &connection.info,
-                request: None,
-                duration: start.elapsed(),
-                received: echoed,
-                sent: echoed,
-                upstream: None,
-                error: result.as_ref().err().map(|e| e.message.as_str()),
-            });
+            let (facts, trail) = (Facts::default(), Trail::default());
+            let entry = Entry::session(&connection.info, &facts, start, &trail);
+            connection.context.session_ended(Entry { received: echoed, sent: echoed, ..entry }, &result);
             result
         })
     }
@@ -57,7 +52,7 @@ async fn echo(connection: &mut Connection, echoed: &mut u64) -> Result<(), Serve
             () = connection.drain.begun() => break,
         };
         match read {
-            Err(_) => return Err(client("idle")),
+            Err(_) => return Err(client("idle").called(RequestFailure::IdleTimeout)),
             Ok(Err(e)) => return Err(ServeError::new(Side::Client, e)),
             Ok(Ok(0)) => break,
             Ok(Ok(_)) => {}

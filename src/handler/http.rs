@@ -51,6 +51,9 @@ pub use self::tower::TowerService;
 pub use self::upgrade::{NotUpgraded, Upgrade, Upgraded, upgrade};
 use crate::handler::{Connection, Handler, Instance, Serving, Settings, StartError};
 use crate::identity::{ConnectionInfo, Endpoint};
+use crate::metrics::RequestFailure;
+use crate::metrics::routes::{RouteId, Routes};
+use crate::trail::Trail;
 
 /// Any error of a body; it aborts the message (RFC 9112, section 8; RFC 9113, section 8.1.1), it never shortens it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -68,22 +71,43 @@ pub trait HttpService: Send + Sync + 'static {
         request: Request<RequestBody>,
         info: &Arc<ConnectionInfo>,
     ) -> impl Future<Output = Reply<Self::Body>> + Send;
+
+    /// The routes that its replies speak of; `None` where it has none.
+    fn routes(&self) -> Option<&Arc<Routes>> {
+        None
+    }
 }
 
-/// An answer, with what the access log says of it.
+/// An answer, with what the access log and the metrics say of it.
 #[derive(Debug)]
 pub struct Reply<B> {
     /// What the client gets.
     pub response: Response<B>,
-    /// The upstream server that it came from.
-    pub upstream: Option<Arc<str>>,
-    /// What went wrong, in a few words from a closed set.
-    pub error: Option<&'static str>,
+    /// How it came to be.
+    pub told: Told,
+}
+
+/// How an answer came to be.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The route that took the request, of the service's [`routes`](HttpService::routes).
+    pub route: Option<RouteId>,
+    /// How the request went to an upstream.
+    pub trail: Trail,
+    /// What went wrong.
+    pub error: Option<RequestFailure>,
 }
 
 impl<B> From<Response<B>> for Reply<B> {
     fn from(response: Response<B>) -> Self {
-        Self { response, upstream: None, error: None }
+        Self { response, told: Told::default() }
+    }
+}
+
+impl<B> Reply<B> {
+    /// An answer in the place of the one that could not be had.
+    pub fn failed(response: Response<B>, error: RequestFailure) -> Self {
+        Self { response, told: Told { error: Some(error), ..Told::default() } }
     }
 }
 
@@ -101,6 +125,10 @@ impl<S: HttpService> HttpInstance<S> {
 impl<S: HttpService> Instance for HttpInstance<S> {
     fn serve(self: Arc<Self>, connection: Connection) -> Serving {
         Box::pin(serve::serve(self.0.clone(), connection))
+    }
+
+    fn routes(&self) -> Option<&Arc<Routes>> {
+        self.0.routes()
     }
 }
 

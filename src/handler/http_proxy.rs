@@ -33,9 +33,10 @@ pub use self::routes::Front;
 use self::request::{Asks, Signature, Target};
 use self::routes::{Action, Asked, Changes, Facts, Names, Route};
 use crate::config::HttpProxyConfig;
-use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody};
+use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody, Told};
 use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unused};
 use crate::identity::{ConnectionInfo, Endpoint};
+use crate::metrics::routes::{RouteId, Routes};
 use crate::upstream::{Answer, Answered, LookUp, Outgoing, OwnFields, Protocol, Sending, Upstream};
 
 /// The `http-proxy` handler, before it is told its endpoint.
@@ -50,8 +51,10 @@ pub struct HttpProxy {
 pub struct HttpProxyService {
     /// Those that are for this endpoint.
     routes: Vec<Route>,
-    /// For requests that no route takes.
-    default: Option<Arc<Upstream>>,
+    /// For requests that no route takes, with what they are counted under.
+    default: Option<(Arc<Upstream>, RouteId)>,
+    /// What requests are counted under.
+    counted: Arc<Routes>,
     signature: Signature,
 }
 
@@ -77,18 +80,37 @@ impl HttpProxy {
         if errors.is_empty() { Ok(Self { routes, default }) } else { Err(errors) }
     }
 
-    /// The service of one endpoint.
+    /// The service of one endpoint; it goes on with the counters of `before`, where it takes that one's place.
     #[must_use]
-    pub fn service(&self, endpoint: &Endpoint) -> HttpProxyService {
-        let routes = self.routes.iter().filter(|route| route.serves(endpoint)).cloned().collect();
-        HttpProxyService { routes, default: self.default.clone(), signature: Signature::new(&endpoint.name) }
+    pub fn service(&self, endpoint: &Endpoint, before: Option<&Routes>) -> HttpProxyService {
+        let mut routes: Vec<Route> = self.routes.iter().filter(|route| route.serves(endpoint)).cloned().collect();
+        let own = routes.iter().map(|route| (Arc::clone(&route.name), route.action.upstream()));
+        let default = self.default.iter().map(|upstream| (routes::DEFAULT.into(), Some(upstream)));
+        let all =
+            own.chain(default).map(|(name, upstream)| (name, upstream.map(|upstream| Arc::clone(&upstream.name))));
+        let counted = Routes::new(all, before);
+        for (place, route) in routes.iter_mut().enumerate() {
+            route.id = Some(counted.id(place));
+        }
+        let default = self.default.clone().map(|upstream| (upstream, counted.id(routes.len())));
+        HttpProxyService { routes, default, counted: Arc::new(counted), signature: Signature::new(&endpoint.name) }
     }
 }
 
 impl Handler for HttpProxy {
     fn start(&self, endpoint: &Arc<Endpoint>, settings: &Settings) -> Result<Arc<dyn Instance>, StartError> {
         settings_are_unused("http-proxy", endpoint, settings);
-        Ok(Arc::new(HttpInstance::new(self.service(endpoint))))
+        Ok(Arc::new(HttpInstance::new(self.service(endpoint, None))))
+    }
+
+    fn replace(
+        &self,
+        running: &Arc<dyn Instance>,
+        endpoint: &Arc<Endpoint>,
+        settings: &Settings,
+    ) -> Result<Arc<dyn Instance>, StartError> {
+        settings_are_unused("http-proxy", endpoint, settings);
+        Ok(Arc::new(HttpInstance::new(self.service(endpoint, running.routes().map(AsRef::as_ref)))))
     }
 
     fn protocols(&self) -> &'static [&'static str] {
@@ -98,6 +120,10 @@ impl Handler for HttpProxy {
 
 impl HttpService for HttpProxyService {
     type Body = ProxyBody;
+
+    fn routes(&self) -> Option<&Arc<Routes>> {
+        Some(&self.counted)
+    }
 
     // Not an `async fn`: what can be settled before anything is waited for stays out of the future, and so do the
     // request's parts; a future is moved and kept as large as the largest of its states.
@@ -124,6 +150,8 @@ impl HttpService for HttpProxyService {
 /// A request as its upstream is to see it.
 struct Ready {
     upstream: Arc<Upstream>,
+    /// What took the request.
+    route: Option<RouteId>,
     request: Box<Sending>,
     /// What its server is chosen by, where that is by a key.
     key: Option<u64>,
@@ -146,7 +174,7 @@ impl HttpProxyService {
         let route = routes::choose(&self.routes, facts).map_err(bad_request)?;
         let upstream = match route.map(|route| &route.action) {
             Some(Action::PassOn(upstream)) => upstream,
-            None => self.default.as_ref().ok_or_else(|| {
+            None => self.default.as_ref().map(|(upstream, _)| upstream).ok_or_else(|| {
                 Box::new(response::text(StatusCode::NOT_FOUND, Bytes::from_static(b"404 Not Found\n")).into())
             })?,
             Some(Action::Respond(status, body)) => {
@@ -198,20 +226,24 @@ impl HttpProxyService {
         let request =
             if is_http2 { Sending::over_http2(request, upstream.scheme(), sign) } else { Sending::new(request, sign) };
         let changes = route.and_then(|route| route.response.clone());
-        Ok(Ready { upstream: Arc::clone(upstream), request, key, switch, changes })
+        let route = route.map_or_else(|| self.default.as_ref().map(|(_, id)| *id), |route| route.id);
+        Ok(Ready { upstream: Arc::clone(upstream), route, request, key, switch, changes })
     }
 }
 
 impl Ready {
     async fn pass_on(self, info: &ConnectionInfo) -> Reply<ProxyBody> {
         match self.upstream.exchange(self.request, self.key).await {
-            Ok(Answered { answer, server }) => {
-                Reply { response: answered(answer, self.switch), upstream: Some(server), error: None }
+            Ok(Answered { answer, trail }) => {
+                let told = Told { route: self.route, trail, error: None };
+                Reply { response: answered(answer, self.switch), told }
             }
             Err(error) => {
                 let (endpoint, upstream) = (&info.endpoint.name, &self.upstream.name);
                 tracing::debug!(%endpoint, %upstream, %error, "a request failed");
-                response::upstream_failed(&error)
+                let mut reply = response::upstream_failed(error);
+                reply.told.route = self.route;
+                reply
             }
         }
     }
@@ -219,7 +251,8 @@ impl Ready {
 
 /// The gateway's own answer by a route.
 fn answer(route: Option<&Route>, response: Response<ProxyBody>) -> Box<Reply<ProxyBody>> {
-    let mut reply = Reply::from(response);
+    let told = Told { route: route.and_then(|route| route.id), ..Told::default() };
+    let mut reply = Reply { response, told };
     change(route.and_then(|route| route.response.as_deref()), &mut reply);
     Box::new(reply)
 }

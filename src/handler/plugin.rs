@@ -5,17 +5,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError};
-use crate::access_log::Entry;
+use crate::access_log::{Entry, Facts};
 use crate::config::{PluginConfig, PluginLayerConfig, RunConfig};
 use crate::identity::Endpoint;
+use crate::metrics::RequestFailure;
 use crate::plugin::native::NativePlugin;
 use crate::plugin::{Chain, FaultKind, LayerPlan, Peer, Place, Run, Terms, Why};
+use crate::trail::Trail;
 use crate::units;
 
 /// More threads to a pool are a slip of the pen.
@@ -194,17 +197,18 @@ impl Instance for PluginInstance {
                 Why::Client | Why::Plugin | Why::Drain => None,
                 why => Some(ended.error.unwrap_or_else(|| why.as_str().to_owned())),
             };
-            connection.context.access_log.write(&Entry {
-                info: &connection.info,
-                request: None,
-                duration: start.elapsed(),
-                received: ended.received,
-                sent: ended.sent,
-                upstream: None,
-                error: error.as_deref(),
-            });
-            let side = if ended.why == Why::Quarantine { Side::Gateway } else { Side::Client };
-            error.map_or(Ok(()), |error| Err(ServeError::new(side, error)))
+            let (side, word) = match ended.why {
+                Why::Quarantine => (Side::Gateway, RequestFailure::ProxyInternalError),
+                Why::Idle => (Side::Client, RequestFailure::IdleTimeout),
+                Why::Framing => (Side::Client, RequestFailure::FramingError),
+                Why::Client | Why::Plugin | Why::Drain | Why::Broken => (Side::Client, RequestFailure::ClientClosed),
+            };
+            let result = error.map_or(Ok(()), |error| Err(ServeError::new(side, error).called(word)));
+            let (facts, trail) = (Facts::default(), Trail::default());
+            let entry = Entry::session(&connection.info, &facts, start, &trail);
+            let entry = Entry { received: ended.received, sent: ended.sent, ..entry };
+            connection.context.session_ended(entry, &result);
+            result
         })
     }
 

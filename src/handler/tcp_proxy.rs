@@ -4,18 +4,18 @@
 //! other. The bytes are moved by `relay`; servers come from `upstream`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError, settings_are_unused};
-use crate::access_log::Entry;
+use crate::access_log::{Entry, Facts};
 use crate::config::{ProxyProtocol, TcpProxyConfig};
 use crate::identity::{ConnectionInfo, Endpoint};
-use crate::metrics::UpstreamFailure;
+use crate::metrics::{RequestFailure, UpstreamFailure};
 use crate::proxy_protocol;
 use crate::relay::{Broken, relay};
+use crate::trail::Trail;
 use crate::upstream::{KeySource, LookUp, Session, Upstream, address_key};
 
 /// Passes bytes on to an upstream.
@@ -41,10 +41,15 @@ impl TcpProxy {
     }
 
     /// Connects to the first server that can be reached, and tells it who is there.
-    async fn connect(&self, info: &ConnectionInfo) -> Result<Session, ServeError> {
+    async fn connect(&self, info: &ConnectionInfo, trail: &mut Trail) -> Result<Session, ServeError> {
         let key = self.upstream.policy.key.as_ref().map(|_| address_key(info.client.0.ip()));
         let opened = self.upstream.open_session(key).await;
-        let mut session = opened.map_err(|error| ServeError::new(Side::Upstream, error))?;
+        let mut session = opened.map_err(|error| {
+            let failed = ServeError::new(Side::Upstream, &error).called(error.failure.word());
+            *trail = error.trail;
+            failed
+        })?;
+        *trail = std::mem::take(&mut session.trail);
         if let Some(version) = self.proxy_protocol {
             let header = proxy_protocol::header(version, info);
             let sent = timeout(self.upstream.timeouts.body, session.wire.write_all(&header)).await;
@@ -70,15 +75,14 @@ impl Instance for TcpProxy {
             let start = Instant::now();
             let mut session = Account::default();
             let result = self.session(&mut connection, &mut session).await;
-            connection.context.access_log.write(&Entry {
-                info: &connection.info,
-                request: None,
-                duration: start.elapsed(),
+            let facts = Facts::default();
+            let entry = Entry {
                 received: session.to_upstream,
                 sent: session.to_client,
-                upstream: session.server.as_deref(),
-                error: result.as_ref().err().map(|e| e.message.as_str()),
-            });
+                upstream: Some(&self.upstream.name),
+                ..Entry::session(&connection.info, &facts, start, &session.trail)
+            };
+            connection.context.session_ended(entry, &result);
             result
         })
     }
@@ -87,14 +91,14 @@ impl Instance for TcpProxy {
 /// What a session's line in the access log says.
 #[derive(Default)]
 struct Account {
-    server: Option<Arc<str>>,
+    trail: Trail,
     to_upstream: u64,
     to_client: u64,
 }
 
 impl TcpProxy {
     async fn session(&self, connection: &mut Connection, account: &mut Account) -> Result<(), ServeError> {
-        let mut session = match self.connect(&connection.info).await {
+        let mut session = match self.connect(&connection.info, &mut account.trail).await {
             Ok(connected) => connected,
             Err(error) => {
                 // No server: the client's bytes went nowhere, and a reset says so.
@@ -102,7 +106,6 @@ impl TcpProxy {
                 return Err(error);
             }
         };
-        account.server = Some(Arc::clone(&session.lease.name));
         let (server, wire) = (&session.lease, &mut session.wire);
         let relayed = relay(&mut connection.stream, wire, connection.context.timeouts.idle).await;
         (account.to_upstream, account.to_client) = (relayed.to_upstream, relayed.to_client);
@@ -121,7 +124,7 @@ impl TcpProxy {
             Some(Broken::Idle) => {
                 wire.abort();
                 let _ = connection.stream.socket().tcp().set_zero_linger();
-                Err(ServeError::new(Side::Client, "idle"))
+                Err(ServeError::new(Side::Client, "idle").called(RequestFailure::IdleTimeout))
             }
         }
     }

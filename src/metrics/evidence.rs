@@ -197,6 +197,7 @@ mod tests {
             alpn: None,
             server_name: None,
             resumed,
+            handshake: std::time::Duration::ZERO,
             client_certificate: None,
             scope: None,
         }

@@ -103,7 +103,10 @@ metrics! {
 
     HTTP_REQUESTS = Counter "http_requests_total" ["endpoint", "method", "code"] "HTTP requests answered; only combinations that occurred.";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration_seconds" ["endpoint"] "Time from a request's head to the end of its answer.";
+    HTTP_ROUTE_REQUESTS = Counter "http_route_requests_total" ["endpoint", "route", "code"] "HTTP requests that the route took, by class of status.";
+    HTTP_ROUTE_REQUEST_DURATION = Histogram "http_route_request_duration_seconds" ["endpoint", "route"] "Time from the head of a request that the route took to the end of its answer.";
     HTTP_REQUESTS_REFUSED = Counter "http_requests_refused_total" ["endpoint", "reason"] "HTTP requests that the gateway itself refused to take.";
+    FAILURES = Counter "failures_total" ["endpoint", "reason"] "HTTP requests and sessions that ended other than well once they were taken.";
     HTTP2_CONNECTIONS_CLOSED = Counter "http2_connections_closed_total" ["endpoint", "reason"] "HTTP/2 connections ended for what their clients sent.";
 
     UPSTREAM_REQUESTS = Counter "upstream_requests_total" ["upstream", "server"] "Exchanges begun with the server: HTTP requests, or TCP sessions.";
@@ -155,8 +158,10 @@ mod tests {
     use super::{Kind, METRICS};
     use crate::identity::{Group, TlsVersion};
     use crate::metrics::evidence::Feature;
+    use crate::metrics::routes::CLASSES;
     use crate::metrics::{
-        AcmeFailure, HandshakeFailure, Http2Closing, Method, Rejection, RequestRefusal, RetryReason, UpstreamFailure,
+        AcmeFailure, HandshakeFailure, Http2Closing, Method, Rejection, RequestFailure, RequestRefusal, RetryReason,
+        UpstreamFailure,
     };
     use crate::plugin::counters::{Callback, Refusal};
 
@@ -220,6 +225,8 @@ mod tests {
         row("certificate_audit_findings", "severity", vec!["deny", "error", "warn", "info"]);
         row("http_requests_total", "method", Method::ALL.iter().map(|v| v.as_str()).collect());
         row("http_requests_refused_total", "reason", RequestRefusal::ALL.iter().map(|v| v.as_str()).collect());
+        row("http_route_requests_total", "code", CLASSES.to_vec());
+        row("failures_total", "reason", RequestFailure::ALL.iter().map(|v| v.as_str()).collect());
         row("http2_connections_closed_total", "reason", Http2Closing::ALL.iter().map(|v| v.as_str()).collect());
         row("upstream_failures_total", "reason", UpstreamFailure::ALL.iter().map(|v| v.as_str()).collect());
         row("upstream_checks_total", "result", vec!["passed", "failed"]);

@@ -5,13 +5,14 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::wire::Wire;
 use super::{Server, Upstream};
-use crate::metrics::{ServerMetrics, UpstreamFailure};
+use crate::metrics::{RequestFailure, ServerMetrics, UpstreamFailure};
 
 /// Why a server could not be reached. Nothing was sent to it.
 #[derive(Debug)]
@@ -40,21 +41,29 @@ pub(super) enum Use {
 impl Upstream {
     /// Opens a connection to `server`, TLS where the upstream has it.
     ///
-    /// The caller holds [`Server::opened`] for as long as the connection lives.
+    /// The caller holds [`Server::opened`] for as long as the connection lives. How long it took is added to `spent`.
     ///
     /// # Errors
     /// The server could not be reached within [`connect`](super::UpstreamTimeouts::connect), or before `until`; it is
     /// counted.
-    pub(super) async fn dial(&self, server: &Server, until: Option<Instant>, for_: Use) -> Result<Wire, DialError> {
+    pub(super) async fn dial(
+        &self,
+        server: &Server,
+        until: Option<Instant>,
+        for_: Use,
+        spent: &mut Duration,
+    ) -> Result<Wire, DialError> {
         let begun = Instant::now();
         let deadline = until.into_iter().fold(begun + self.timeouts.connect, Instant::min);
         let connected = timeout_at(deadline, self.reach(server, for_)).await;
         let outcome = connected.unwrap_or(Err(DialError::Timeout));
+        let took = begun.elapsed();
+        *spent += took;
         match &outcome {
             Ok(_) => {
                 let counters = server.metrics.here();
                 counters.connects.add(1);
-                counters.connect_seconds.observe(begun.elapsed());
+                counters.connect_seconds.observe(took);
             }
             Err(error) => server.metrics.fail(error.counted_as()),
         }
@@ -96,6 +105,21 @@ impl Drop for Open {
 }
 
 impl DialError {
+    /// What `Proxy-Status` (RFC 9209, sections 2.3.6 to 2.3.16), the access log and the metrics call it.
+    pub(super) fn word(&self) -> RequestFailure {
+        match self {
+            Self::Refused(_) => RequestFailure::ConnectionRefused,
+            Self::Unroutable(_) => RequestFailure::DestinationIpUnroutable,
+            Self::Timeout => RequestFailure::ConnectionTimeout,
+            Self::Exhausted(_) => RequestFailure::ConnectionLimitReached,
+            Self::Tls(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(rustls::Error::InvalidCertificate(_)) => RequestFailure::TlsCertificateError,
+                Some(rustls::Error::AlertReceived(_)) => RequestFailure::TlsAlertReceived,
+                _ => RequestFailure::TlsProtocolError,
+            },
+        }
+    }
+
     fn counted_as(&self) -> UpstreamFailure {
         match self {
             Self::Timeout => UpstreamFailure::ConnectTimeout,

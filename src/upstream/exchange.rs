@@ -23,15 +23,16 @@ use super::retry::Course;
 use super::sending::{BodyFailed, Sending};
 use super::tunnel::Tunnel;
 use super::{Protocol, Upstream};
-use crate::metrics::UpstreamFailure;
+use crate::metrics::{RequestFailure, UpstreamFailure};
+use crate::trail::Trail;
 
-/// A server's answer, and which server it was.
+/// A server's answer, and how it was come by.
 #[derive(Debug)]
 pub struct Answered {
     /// The answer.
     pub answer: Answer,
-    /// The server's name.
-    pub server: Arc<str>,
+    /// The server, and what it took.
+    pub trail: Trail,
 }
 
 /// What a server answered.
@@ -48,8 +49,10 @@ pub enum Answer {
 pub struct ExchangeError {
     /// What happened.
     pub failure: Failure,
-    /// The server that it happened with.
+    /// The server that it happened with; the upstream, where no server was to be had.
     pub server: Arc<str>,
+    /// What it took.
+    pub trail: Trail,
 }
 
 /// What went wrong between a request and the head of its response.
@@ -101,7 +104,7 @@ impl Upstream {
     pub async fn exchange(&self, mut request: Box<Sending>, key: Option<u64>) -> Result<Answered, ExchangeError> {
         let mut course = Course::new(Instant::now(), key);
         self.here().budget.earn(self.policy.retries.budget);
-        let mut lease = self.first_lease(&course).await?;
+        let mut lease = self.first_lease(&mut course).await?;
         let mut now = course.begun;
         loop {
             let failed = match self.try_server(lease, request, &mut course, now).await {
@@ -111,42 +114,45 @@ impl Upstream {
             let another = self.another(&mut course, &failed.lease, &failed.failure, failed.may_be_repeated());
             match (another, failed.left) {
                 (Some(next), left) => {
-                    failed.lease.failed(failed.failure);
+                    failed.lease.count(&failed.failure);
                     (lease, request) = (next, left.into_request());
                     request.rewind();
                 }
                 // A status that is worth another try is still an answer.
                 (None, Left::Response(came)) => {
-                    return came.accept(failed.lease).map_err(|failed| failed.lease.failed(failed.failure));
+                    let accepted = came.accept(failed.lease, &mut course);
+                    return accepted.map_err(|failed| failed.lease.failed(failed.failure, &mut course));
                 }
-                (None, Left::Request(_)) => return Err(failed.lease.failed(failed.failure)),
+                (None, Left::Request(_)) => return Err(failed.lease.failed(failed.failure, &mut course)),
             }
             now = Instant::now();
         }
     }
 
     /// The server that a request goes to first, in the queue's turn where there is one.
-    pub(super) async fn first_lease(&self, course: &Course) -> Result<Lease, ExchangeError> {
+    pub(super) async fn first_lease(&self, course: &mut Course) -> Result<Lease, ExchangeError> {
         let found = if self.is_queue_empty() { self.find(course.key, &[], course.begun) } else { Found::Busy };
+        course.trail.tries = 1;
         match found {
             Found::Server(lease) => Ok(lease),
             // Boxed, as whatever is rare is, so that the many requests do not carry the room for it along.
-            Found::Busy => match Box::pin(self.wait_for_room(course.key)).await {
-                Some(lease) => Ok(lease),
-                None => {
+            Found::Busy => {
+                let found = Box::pin(self.wait_for_room(course.key)).await;
+                course.trail.queued = course.begun.elapsed();
+                found.ok_or_else(|| {
                     self.metrics.here().busy.add(1);
-                    Err(self.nobody(Failure::Busy))
-                }
-            },
+                    self.nobody(Failure::Busy, course)
+                })
+            }
             Found::Nobody => {
                 let nobody = io::Error::other("the upstream has no servers");
-                Err(self.nobody(Failure::Dial(DialError::Refused(nobody))))
+                Err(self.nobody(Failure::Dial(DialError::Refused(nobody)), course))
             }
         }
     }
 
-    fn nobody(&self, failure: Failure) -> ExchangeError {
-        ExchangeError { failure, server: Arc::clone(&self.name) }
+    fn nobody(&self, failure: Failure, course: &mut Course) -> ExchangeError {
+        ExchangeError { failure, server: Arc::clone(&self.name), trail: course.end() }
     }
 
     /// Until when an attempt may take, from the dial to the head of the response.
@@ -177,7 +183,7 @@ impl Upstream {
                 outcome => return outcome,
             }
         }
-        match Box::pin(self.dial(&lease, self.until(course), Use::Requests)).await {
+        match Box::pin(self.dial(&lease, self.until(course), Use::Requests, &mut course.trail.connect)).await {
             Ok(wire) => {
                 let link = Link::new(wire, lease.opened());
                 self.attempt(lease, link, request, course, Instant::now()).await
@@ -202,7 +208,7 @@ impl Upstream {
             Ok(head) => {
                 let is_final = !self.policy.retries.statuses.contains(&head.status);
                 let came = Box::new(Came1 { link, head, request, deadlines });
-                if is_final { came.accept(lease) } else { Err(Failed::status(lease, Came::Http1(came))) }
+                if is_final { came.accept(lease, course) } else { Err(Failed::status(lease, Came::Http1(came))) }
             }
             Err(failure) => Err(Failed::new(failure, lease, request)),
         }
@@ -273,10 +279,10 @@ pub(super) enum Came {
 }
 
 impl Came {
-    fn accept(self, lease: Lease) -> Result<Answered, Box<Failed>> {
+    fn accept(self, lease: Lease, course: &mut Course) -> Result<Answered, Box<Failed>> {
         match self {
-            Self::Http1(came) => came.accept(lease),
-            Self::Http2(came) => came.accept(lease),
+            Self::Http1(came) => came.accept(lease, course),
+            Self::Http2(came) => came.accept(lease, course),
         }
     }
 }
@@ -290,22 +296,28 @@ pub(super) struct Came1 {
 }
 
 impl Lease {
-    /// Counts an answer whose head has come; the server's name.
-    pub(super) fn answered(&self, status: StatusCode, deadlines: &Deadlines) -> Arc<str> {
+    /// Counts an answer whose head has come.
+    pub(super) fn answered(&self, status: StatusCode, deadlines: &Deadlines, course: &mut Course) {
         let now = Instant::now();
         self.health.succeeded(now);
         let counters = self.metrics.here();
         counters.responses.count(status.as_u16().into());
         counters.response_seconds.observe(now.duration_since(deadlines.begun));
-        Arc::clone(&self.name)
+        (course.trail.server, course.trail.answered) = (Some(Arc::clone(&self.name)), Some(now));
+    }
+
+    /// Counts the failure that the exchange ends with.
+    pub(super) fn failed(&self, failure: Failure, course: &mut Course) -> ExchangeError {
+        self.count(&failure);
+        course.trail.server = Some(Arc::clone(&self.name));
+        ExchangeError { failure, server: Arc::clone(&self.name), trail: course.end() }
     }
 
     /// Counts a failure; what a fresh connection makes good is none.
-    pub(super) fn failed(&self, failure: Failure) -> ExchangeError {
+    fn count(&self, failure: &Failure) {
         if let Some(reason) = failure.counted_as() {
             self.metrics.fail(reason);
         }
-        ExchangeError { failure, server: Arc::clone(&self.name) }
     }
 }
 
@@ -326,7 +338,7 @@ async fn await_head(link: &mut Link, request: &mut Sending, deadlines: &Deadline
 
 impl Came1 {
     /// Gives the connection to the response's body, or to the protocol that it switched to.
-    fn accept(self: Box<Self>, lease: Lease) -> Result<Answered, Box<Failed>> {
+    fn accept(self: Box<Self>, lease: Lease, course: &mut Course) -> Result<Answered, Box<Failed>> {
         let Self { link, head, request, deadlines } = *self;
         let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
         if switches {
@@ -335,7 +347,7 @@ impl Came1 {
                 return Err(Failed::new(Failure::Switch, lease, request));
             }
         }
-        let server = lease.answered(head.status, &deadlines);
+        lease.answered(head.status, &deadlines, course);
         let answer = if switches {
             let (wire, ahead, open) = link.into_parts();
             Answer::Switched(Response::from_parts(head, ()), Tunnel::new(wire, ahead, open, lease))
@@ -343,7 +355,7 @@ impl Came1 {
             let body = ResponseBody::new(lease, link, request, deadlines, Instant::now());
             Answer::Response(Response::from_parts(head, body))
         };
-        Ok(Answered { answer, server })
+        Ok(Answered { answer, trail: course.end() })
     }
 }
 
@@ -364,6 +376,24 @@ impl Failure {
             Self::ResponseTimeout | Self::AttemptTimeout | Self::TotalTimeout => Some(UpstreamFailure::ResponseTimeout),
             Self::WriteTimeout => Some(UpstreamFailure::BodyTimeout),
             Self::Protocol(_) | Self::Switch | Self::HeadTooLarge => Some(UpstreamFailure::Protocol),
+        }
+    }
+
+    /// What `Proxy-Status` (RFC 9209, section 2.3), the access log and the metrics call it.
+    #[must_use]
+    pub fn word(&self) -> RequestFailure {
+        match self {
+            Self::Dial(error) => error.word(),
+            Self::Unprocessed | Self::Closed => RequestFailure::ConnectionTerminated,
+            Self::Incomplete => RequestFailure::HttpResponseIncomplete,
+            Self::Busy => RequestFailure::ConnectionLimitReached,
+            Self::Status => RequestFailure::ProxyInternalResponse,
+            Self::ResponseTimeout | Self::AttemptTimeout | Self::TotalTimeout => RequestFailure::HttpResponseTimeout,
+            Self::WriteTimeout => RequestFailure::ConnectionWriteTimeout,
+            Self::Protocol(_) => RequestFailure::HttpProtocolError,
+            Self::Switch => RequestFailure::HttpUpgradeFailed,
+            Self::HeadTooLarge => RequestFailure::HttpResponseHeaderSectionSize,
+            Self::ClientBody => RequestFailure::HttpRequestError,
         }
     }
 

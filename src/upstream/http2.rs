@@ -46,7 +46,7 @@ impl Upstream {
         mut request: Box<Sending>,
         course: &mut Course,
     ) -> Result<Answered, Box<Failed>> {
-        let ticket = match self.http2_connection(&lease, self.until(course)).await {
+        let ticket = match self.http2_connection(&lease, self.until(course), &mut course.trail.connect).await {
             Ok(ticket) => ticket,
             Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
         };
@@ -63,7 +63,7 @@ impl Upstream {
                 let is_final = !self.policy.retries.statuses.contains(&response.status());
                 let came = Came2 { ticket, response, pump, timer, deadlines };
                 if is_final {
-                    return came.accept(lease);
+                    return came.accept(lease, course);
                 }
                 Err(Failed::status(lease, Came::Http2(Box::new(came))))
             }
@@ -79,20 +79,20 @@ impl Upstream {
 
 impl Came2 {
     /// Gives the stream to the response's body.
-    pub(super) fn accept(self, lease: Lease) -> Result<Answered, Box<Failed>> {
+    pub(super) fn accept(self, lease: Lease, course: &mut Course) -> Result<Answered, Box<Failed>> {
         let Self { ticket, response, pump, timer, deadlines } = self;
         let (head, stream) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failed::new(Failure::Switch, lease, pump.into_request())); // RFC 9113, section 8.6
         }
-        let server = lease.answered(head.status, &deadlines);
+        lease.answered(head.status, &deadlines, course);
         let body = if stream.is_end_stream() {
             ResponseBody::empty()
         } else {
             let receiving = Receiving::new(&head, lease, ticket, stream, pump, timer, deadlines);
             ResponseBody::over_http2(Box::new(receiving))
         };
-        Ok(Answered { answer: Answer::Response(Response::from_parts(head, body)), server })
+        Ok(Answered { answer: Answer::Response(Response::from_parts(head, body)), trail: course.end() })
     }
 
     pub(super) fn request(&self) -> &Sending {

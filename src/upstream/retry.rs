@@ -14,6 +14,7 @@ use super::exchange::Failure;
 use super::lease::{Found, Lease};
 use super::{Server, Upstream};
 use crate::metrics::RetryReason;
+use crate::trail::Trail;
 
 /// When requests are tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +66,18 @@ pub(super) struct Course {
     pub(super) sent: u32,
     /// When the attempt that is under way is over.
     pub(super) attempt_until: Option<Instant>,
+    /// What is told of it afterwards.
+    pub(super) trail: Trail,
 }
 
 impl Course {
     pub(super) fn new(begun: Instant, key: Option<u64>) -> Self {
-        Self { begun, key, tried: Vec::new(), sent: 0, attempt_until: None }
+        Self { begun, key, tried: Vec::new(), sent: 0, attempt_until: None, trail: Trail::default() }
+    }
+
+    /// It is over: what is told of it.
+    pub(super) fn end(&mut self) -> Trail {
+        std::mem::take(&mut self.trail)
     }
 }
 
@@ -104,6 +112,7 @@ impl Upstream {
             return None;
         }
         self.metrics.here().retries[reason as usize].add(1);
+        course.trail.tries += 1;
         Some(next)
     }
 

@@ -307,7 +307,7 @@ fn each_request_has_its_line_in_the_access_log_with_endpoint_and_upstream() {
     for part in [" front 127.0.0.1:", " GET http://", "/logged HTTP/1.1 200 ", " in=0 out=2 "] {
         assert!(line.contains(part), "{part:?} is not in {line}");
     }
-    assert!(line.contains(&format!(" upstream={}", upstream.address)) && !line.contains("secret"), "{line}");
+    assert!(line.contains(&format!(" upstream=app server={}", upstream.address)) && !line.contains("secret"), "{line}");
 }
 
 #[test]

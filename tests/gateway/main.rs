@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a failed test shows the gateway's log")]
 #![allow(unreachable_pub, reason = "nobody imports a test; `pub` says what a file offers to the others")]
 
+mod access_log;
 mod acme;
 mod admin;
 mod certificates;

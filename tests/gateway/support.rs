@@ -272,15 +272,16 @@ pub fn wait(child: &mut Child) -> ExitStatus {
 }
 
 /// The addresses in the summaries of a start-up: `serves plain on ADDRESS, ADDRESS, handler …endpoint=NAME`. A summary
-/// may go on over several lines, of which the last names the endpoint.
+/// may go on over several lines, of which the last names the endpoint; in JSON it is one.
 fn addresses(log: &[String]) -> Vec<(String, Vec<SocketAddr>)> {
     let mut found = Vec::new();
     let mut current = Vec::new();
     for line in log {
-        if let Some((_, list)) = line.split_once(" serves plain on ").or_else(|| line.split_once(" serves TLS on ")) {
+        if let Some((_, list)) = line.split_once("serves plain on ").or_else(|| line.split_once("serves TLS on ")) {
             current = list.split(", ").map_while(|item| item.parse().ok()).collect();
         }
-        let name = line.split_once(" endpoint=").map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
+        let name = line.split_once(" endpoint=").or_else(|| line.split_once("\"endpoint\":\""));
+        let name = name.map(|(_, rest)| rest.split([' ', '"']).next().unwrap_or(rest));
         if let (Some(name), false) = (name, current.is_empty()) {
             found.push((name.to_owned(), std::mem::take(&mut current)));
         }

@@ -130,5 +130,5 @@ fn each_session_has_its_line_in_the_access_log() {
     drop(client);
     let line = gateway.wait_for_access("session");
     assert!(line.contains(" front 127.0.0.1:") && line.contains(" out=7 "), "{line}");
-    assert!(line.contains(&format!("upstream={}", upstream.address)), "{line}");
+    assert!(line.contains(&format!("upstream=app server={}", upstream.address)), "{line}");
 }

@@ -48,11 +48,11 @@ impl<S: HttpService> Link<S> {
         }
         let version = request.version();
         let request = request.map(|body| RequestBody::http2(body, halves.clone(), &self.gate));
-        let Reply { response, upstream, error } = self.service.call(request, &self.gate.info).await;
+        let Reply { response, told } = self.service.call(request, &self.gate.info).await;
         if halves.is_too_large.load(Relaxed) {
             return Ok(refusal(exchange, &Fault::BODY_TOO_LARGE, version, is_head));
         }
-        exchange.answered(response.status(), upstream, error);
+        exchange.answered(response.status(), told);
         let has_none = is_head || has_no_body(response.status());
         Ok(response.map(|body| Tracked::new(Answer::Service { body }, exchange, has_none)))
     }
@@ -89,6 +89,6 @@ where
     B: hyper::body::Body<Data = bytes::Bytes>,
     B::Error: Into<super::BoxError>,
 {
-    exchange.answered(fault.status, None, Some(fault.reason.as_str()));
+    exchange.refuse(fault);
     fault.response(version).map(|body| Tracked::new(Answer::Engine { body }, exchange, is_head))
 }

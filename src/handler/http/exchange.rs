@@ -11,11 +11,13 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
+use super::Told;
 use super::fault::Fault;
 use super::gate::Gate;
 use super::tracked::Halves;
 use crate::access_log::{Entry, RequestEntry};
-use crate::metrics::{self, request_key};
+use crate::metrics::routes::RouteMetrics;
+use crate::metrics::{self, Observation, RequestFailure, RequestRefusal, request_key};
 
 /// An exchange, counted and logged when it is dropped.
 #[derive(Debug)]
@@ -31,9 +33,9 @@ pub(super) struct Exchange {
     /// In HTTP/2, what the bodies of request and answer share.
     halves: Option<Arc<Halves>>,
     sent: u64,
-    upstream: Option<Arc<str>>,
-    error: Option<&'static str>,
-    fault: Option<&'static str>,
+    told: Told,
+    /// What the engine refused it for.
+    refused: Option<RequestRefusal>,
     /// The answer was handed over whole.
     whole: bool,
 }
@@ -70,16 +72,20 @@ impl Exchange {
             received: 0,
             halves: None,
             sent: 0,
-            upstream: None,
-            error: None,
-            fault: None,
+            told: Told::default(),
+            refused: None,
             whole: false,
         }
     }
 
     /// The answer's head is there.
-    pub(super) fn answered(&mut self, status: StatusCode, upstream: Option<Arc<str>>, error: Option<&'static str>) {
-        (self.status, self.upstream, self.error) = (status, upstream, error);
+    pub(super) fn answered(&mut self, status: StatusCode, told: Told) {
+        (self.status, self.told) = (status, told);
+    }
+
+    /// The engine answers for what is wrong with the request.
+    pub(super) fn refuse(&mut self, fault: &Fault) {
+        (self.status, self.refused) = (fault.status, Some(fault.reason));
     }
 
     /// Shares `halves` with the bodies.
@@ -110,34 +116,50 @@ impl Exchange {
 
     /// The service broke the answer's body off.
     pub(super) fn broke_off(&mut self) {
-        self.error = self.error.or(Some("answer broken off"));
+        self.told.error.get_or_insert(RequestFailure::HttpResponseIncomplete);
     }
 
     /// The client's request is at fault, whatever the service makes of it.
     pub(super) fn failed(&mut self, fault: &Fault) {
-        self.fault = Some(fault.reason.as_str());
+        self.refused = Some(fault.reason);
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         let now = Instant::now();
-        let duration = now.saturating_duration_since(self.begun);
-        let counters = self.gate.context.metrics.here();
-        counters.requests.count(request_key(self.method, self.status.as_u16()));
-        counters.request_seconds.observe(duration);
+        let took = Observation::of(now.saturating_duration_since(self.begun));
+        let (status, counters) = (self.status.as_u16(), self.gate.context.metrics.here());
+        counters.requests.count(request_key(self.method, status));
+        counters.request_seconds.count(took);
+        if let Some(route) = self.route() {
+            route.count(status, took);
+        }
         self.gate.leave(now);
-        if let (Some(halves), false, None) = (&self.halves, self.whole, self.error) {
+        if let (Some(halves), false, None, None) = (&self.halves, self.whole, self.told.error, self.refused) {
             halves.given_up.store(true, Relaxed);
         }
-        let log = &self.gate.context.access_log;
-        if !log.is_on() {
-            return;
+        let failure = self.told.error.or((!self.whole).then_some(RequestFailure::ClientClosed));
+        if let (None, Some(failure)) = (self.refused, failure) {
+            counters.failures[failure as usize].add(1);
         }
-        let closed = (!self.whole).then_some("client closed");
+        if self.gate.context.access_log.is_on() {
+            self.log(now, self.refused.map(RequestRefusal::as_str).or(failure.map(RequestFailure::as_str)));
+        }
+    }
+}
+
+impl Exchange {
+    fn route(&self) -> Option<&RouteMetrics> {
+        self.gate.routes.as_ref()?.get(self.told.route?)
+    }
+
+    fn log(&self, now: Instant, error: Option<&'static str>) {
         let (method, host, path) = self.line.as_deref().map_or(("-", "-".into(), "-"), Line::words);
-        log.write(&Entry {
+        let route = self.route();
+        self.gate.context.access_log.write(&Entry {
             info: &self.gate.info,
+            facts: &self.gate.facts,
             request: Some(RequestEntry {
                 method,
                 host: &host,
@@ -148,12 +170,17 @@ impl Drop for Exchange {
                     _ => "HTTP/1.1",
                 },
                 status: self.status.as_u16(),
+                route: route.map(|route| &*route.name),
             }),
-            duration,
+            begun: self.begun,
+            ended: now,
+            handshake: self.gate.handshake(),
             received: self.halves.as_ref().map_or(self.received, |halves| halves.received.load(Relaxed)),
             sent: self.sent,
-            upstream: self.upstream.as_deref(),
-            error: self.error.or(self.fault).or(closed),
+            upstream: route.and_then(|route| route.upstream.as_deref()),
+            trail: &self.told.trail,
+            error,
+            detail: None,
         });
     }
 }

@@ -4,15 +4,17 @@
 //! the connection's tasks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
 
 use super::fault::Fault;
+use crate::access_log::Facts;
 use crate::handler::Context;
 use crate::identity::ConnectionInfo;
+use crate::metrics::routes::Routes;
 use crate::metrics::{HandshakeFailure, Http2Closing, Rejection, RequestRefusal};
 
 /// The sampler's reasons: those of connections and handshakes stand before.
@@ -26,6 +28,12 @@ const CLOSINGS: usize = REFUSALS + RequestRefusal::ALL.len();
 pub(super) struct Gate {
     pub(super) info: Arc<ConnectionInfo>,
     pub(super) context: Arc<Context>,
+    /// What its service tells of requests refers to these.
+    pub(super) routes: Option<Arc<Routes>>,
+    /// What the access log says of it in every line.
+    pub(super) facts: Facts,
+    /// How long its handshake took was told.
+    handshake_told: AtomicBool,
     opened: Instant,
     /// Exchanges that are not over yet.
     open: AtomicU32,
@@ -34,8 +42,23 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(info: Arc<ConnectionInfo>, context: Arc<Context>) -> Self {
-        Self { info, context, opened: Instant::now(), open: AtomicU32::new(0), last_end: AtomicU64::new(0) }
+    pub(super) fn new(info: Arc<ConnectionInfo>, context: Arc<Context>, routes: Option<Arc<Routes>>) -> Self {
+        Self {
+            info,
+            context,
+            routes,
+            facts: Facts::default(),
+            handshake_told: AtomicBool::new(false),
+            opened: Instant::now(),
+            open: AtomicU32::new(0),
+            last_end: AtomicU64::new(0),
+        }
+    }
+
+    /// How long the handshake took; told once.
+    pub(super) fn handshake(&self) -> Option<Duration> {
+        let tls = self.info.tls.as_ref()?;
+        (!self.handshake_told.swap(true, Relaxed)).then_some(tls.handshake)
     }
 
     /// Counts an exchange as open.

@@ -177,7 +177,7 @@ impl<'a> Http1<'a> {
         self.gate.count_refusal(&fault);
         self.fault = Some(fault);
         let mut exchange = Exchange::refused(self.gate, Version::HTTP_11);
-        exchange.answered(fault.status, None, Some(fault.reason.as_str()));
+        exchange.refuse(&fault);
         let terms = Terms { is_11: true, is_head: false, wants_trailers: false, keep: false };
         let mut turn = Turn { exchange, feed: None, terms };
         self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await

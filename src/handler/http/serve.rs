@@ -35,7 +35,8 @@ pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 pub(super) async fn serve<S: HttpService>(service: Arc<S>, connection: Connection) -> Result<(), ServeError> {
     let Connection { mut stream, info, context, drain } = connection;
     let timeouts = context.timeouts;
-    let link = Link { service, gate: Arc::new(Gate::new(info, context)) };
+    let gate = Gate::new(info, context, service.routes().cloned());
+    let link = Link { service, gate: Arc::new(gate) };
     let mut drain = drain.watch();
     let mut idle_since = Instant::now();
     loop {

@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use super::{BoxError, HttpService, Reply, RequestBody, never};
 use crate::identity::ConnectionInfo;
+use crate::metrics::RequestFailure;
 
 /// Serves a tower service, of which each request gets a clone.
 ///
@@ -66,7 +67,7 @@ where
         Ok(response) => Reply::from(response.map(|body| Either::Left(body.map_err(Into::into as fn(_) -> _)))),
         Err(error) => {
             tracing::error!(endpoint = %info.endpoint.name, %error, "the service failed");
-            Reply { response: internal_error(), upstream: None, error: Some("service failed") }
+            Reply::failed(internal_error(), RequestFailure::ProxyInternalError)
         }
     }
 }

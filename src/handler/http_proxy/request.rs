@@ -375,6 +375,7 @@ mod tests {
             alpn: None,
             server_name: None,
             resumed: false,
+            handshake: std::time::Duration::ZERO,
             client_certificate,
             scope: None,
         };

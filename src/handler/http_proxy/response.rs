@@ -4,7 +4,6 @@
 //! client is told. Called by `http_proxy`.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,7 +12,8 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER
 use hyper::{Response, StatusCode, Version};
 
 use super::{fields, request};
-use crate::handler::http::{BoxError, Reply};
+use crate::handler::http::{BoxError, Reply, Told};
+use crate::metrics::RequestFailure;
 use crate::upstream::{DialError, ExchangeError, Failure, ResponseBody};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -93,11 +93,11 @@ pub(super) fn refuse(status: StatusCode, why: &'static str) -> Reply<ProxyBody> 
     let mut response = text(status, sentence(status, why));
     let proxy_status = format!("portcullis; error=http_request_error; details=\"{why}\"");
     response.headers_mut().extend(HeaderValue::try_from(proxy_status).ok().map(|value| (PROXY_STATUS, value)));
-    Reply { response, upstream: None, error: Some(why) }
+    Reply::failed(response, RequestFailure::HttpRequestError)
 }
 
 /// Answers for an upstream that did not.
-pub(super) fn upstream_failed(error: &ExchangeError) -> Reply<ProxyBody> {
+pub(super) fn upstream_failed(error: ExchangeError) -> Reply<ProxyBody> {
     let (status, name, words) = in_words(&error.failure);
     let mut response = text(status, sentence(status, words));
     // A server's name is "HOST:PORT", which a quoted string can hold as it is.
@@ -106,48 +106,35 @@ pub(super) fn upstream_failed(error: &ExchangeError) -> Reply<ProxyBody> {
     if matches!(error.failure, Failure::Busy) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1")); // RFC 9110, section 10.2.3
     }
-    Reply { response, upstream: Some(Arc::clone(&error.server)), error: Some(words) }
+    Reply { response, told: Told { route: None, trail: error.trail, error: Some(name) } }
 }
 
 fn sentence(status: StatusCode, words: &str) -> Bytes {
     format!("{} {}: {words}\n", status.as_str(), status.canonical_reason().unwrap_or_default()).into()
 }
 
-/// The name of a failed handshake (RFC 9209, sections 2.3.14 to 2.3.16).
-fn tls_error(error: &std::io::Error) -> &'static str {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => "tls_certificate_error",
-        Some(rustls::Error::AlertReceived(_)) => "tls_alert_received",
-        _ => "tls_protocol_error",
-    }
-}
-
-/// An error's status and name (RFC 9209, section 2.3), and what the client and the access log are told.
-fn in_words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
+/// An error's status, and what the client is told of it.
+fn in_words(failure: &Failure) -> (StatusCode, RequestFailure, &'static str) {
     use StatusCode as S;
-    match failure {
-        Failure::Dial(DialError::Refused(_)) => (S::BAD_GATEWAY, "connection_refused", "connection refused"),
-        Failure::Dial(DialError::Unroutable(_)) => (S::BAD_GATEWAY, "destination_ip_unroutable", "upstream unroutable"),
-        Failure::Dial(DialError::Timeout) => (S::GATEWAY_TIMEOUT, "connection_timeout", "connection timed out"),
-        Failure::Dial(DialError::Tls(error)) => (S::BAD_GATEWAY, tls_error(error), "upstream TLS failed"),
-        Failure::Dial(DialError::Exhausted(_)) => {
-            (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "no connection to spare")
-        }
-        Failure::Unprocessed => (S::BAD_GATEWAY, "connection_terminated", "upstream refused the request's stream"),
-        Failure::Closed => (S::BAD_GATEWAY, "connection_terminated", "upstream closed the connection"),
-        Failure::Incomplete => (S::BAD_GATEWAY, "http_response_incomplete", "upstream response broke off"),
-        Failure::Busy => (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "every server is busy"),
-        Failure::Status => (S::BAD_GATEWAY, "proxy_internal_response", "upstream failed"),
+    let (status, words) = match failure {
+        Failure::Dial(DialError::Refused(_)) => (S::BAD_GATEWAY, "connection refused"),
+        Failure::Dial(DialError::Unroutable(_)) => (S::BAD_GATEWAY, "upstream unroutable"),
+        Failure::Dial(DialError::Timeout) => (S::GATEWAY_TIMEOUT, "connection timed out"),
+        Failure::Dial(DialError::Tls(_)) => (S::BAD_GATEWAY, "upstream TLS failed"),
+        Failure::Dial(DialError::Exhausted(_)) => (S::SERVICE_UNAVAILABLE, "no connection to spare"),
+        Failure::Unprocessed => (S::BAD_GATEWAY, "upstream refused the request's stream"),
+        Failure::Closed => (S::BAD_GATEWAY, "upstream closed the connection"),
+        Failure::Incomplete => (S::BAD_GATEWAY, "upstream response broke off"),
+        Failure::Busy => (S::SERVICE_UNAVAILABLE, "every server is busy"),
+        Failure::Status => (S::BAD_GATEWAY, "upstream failed"),
         Failure::ResponseTimeout | Failure::AttemptTimeout | Failure::TotalTimeout => {
-            (S::GATEWAY_TIMEOUT, "http_response_timeout", "upstream response timed out")
+            (S::GATEWAY_TIMEOUT, "upstream response timed out")
         }
-        Failure::WriteTimeout => (S::GATEWAY_TIMEOUT, "connection_write_timeout", "upstream stopped reading"),
-        Failure::Protocol(_) => (S::BAD_GATEWAY, "http_protocol_error", "upstream response is malformed"),
-        Failure::Switch => (S::BAD_GATEWAY, "http_upgrade_failed", "upstream upgrade failed"),
-        Failure::HeadTooLarge => {
-            (S::BAD_GATEWAY, "http_response_header_section_size", "upstream response head too large")
-        }
-        Failure::ClientBody => (S::BAD_REQUEST, "http_request_error", "request body broke off"),
-    }
+        Failure::WriteTimeout => (S::GATEWAY_TIMEOUT, "upstream stopped reading"),
+        Failure::Protocol(_) => (S::BAD_GATEWAY, "upstream response is malformed"),
+        Failure::Switch => (S::BAD_GATEWAY, "upstream upgrade failed"),
+        Failure::HeadTooLarge => (S::BAD_GATEWAY, "upstream response head too large"),
+        Failure::ClientBody => (S::BAD_REQUEST, "request body broke off"),
+    };
+    (status, failure.word(), words)
 }

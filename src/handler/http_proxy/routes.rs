@@ -7,6 +7,7 @@
 mod action;
 mod changes;
 mod host;
+mod name;
 mod redirect;
 
 use std::sync::Arc;
@@ -16,17 +17,23 @@ use hyper::{HeaderMap, Method};
 
 pub(super) use self::action::Action;
 pub(super) use self::changes::Changes;
+pub(super) use self::name::DEFAULT;
 pub(super) use self::redirect::Asked;
 
 use self::host::HostPattern;
 use super::path;
 use crate::config::RouteConfig;
 use crate::identity::{Class, Endpoint};
+use crate::metrics::routes::{RouteId, Routes};
 use crate::upstream::LookUp;
 
 /// A route, ready to be matched.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
+    /// What it is called; its own within the handler.
+    pub(super) name: Arc<str>,
+    /// Its place among the endpoint's, once it is an endpoint's.
+    pub(super) id: Option<RouteId>,
     host: HostPattern,
     /// A normal path without the slash at its end, so that the root is empty.
     prefix: String,
@@ -80,9 +87,16 @@ pub(super) type Errors = Vec<(String, String)>;
 /// Compiles routes, and reports everything that is wrong with them.
 pub(super) fn compile(routes: &[RouteConfig], names: &Names<'_>, errors: &mut Errors) -> Vec<Route> {
     let mut compiled: Vec<(usize, Route)> = Vec::with_capacity(routes.len());
-    for (i, route) in routes.iter().enumerate() {
+    if routes.len() >= Routes::MOST {
+        errors.push((
+            "routes".into(),
+            format!("there are more than {}; let several handlers share them", Routes::MOST - 1),
+        ));
+    }
+    let called = name::names(routes, errors);
+    for ((i, route), called) in routes.iter().enumerate().zip(called) {
         let mut report = |key: &str, message: String| errors.push((format!("routes.{i}{key}"), message));
-        let Some(route) = compile_one(route, names, &mut report) else { continue };
+        let Some(route) = compile_one(route, called, names, &mut report) else { continue };
         if let Some(why) = never_reached(&route, &compiled, names.fronts) {
             report("", why);
         }
@@ -180,7 +194,12 @@ fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn compile_one(route: &RouteConfig, names: &Names<'_>, report: &mut dyn FnMut(&str, String)) -> Option<Route> {
+fn compile_one(
+    route: &RouteConfig,
+    name: Arc<str>,
+    names: &Names<'_>,
+    report: &mut dyn FnMut(&str, String),
+) -> Option<Route> {
     let host = taken(route.host.as_deref().map_or(Ok(HostPattern::Any), HostPattern::compile), ".host", report);
     let prefix = taken(prefix(route.path.as_deref().unwrap_or("/")), ".path", report);
     let methods = route.methods.iter().enumerate();
@@ -203,7 +222,8 @@ fn compile_one(route: &RouteConfig, names: &Names<'_>, report: &mut dyn FnMut(&s
     let plain = path::plain(&prefix);
     let (endpoints, class) = (route.endpoints.clone(), route.class.map(Class::from));
     let (host, action) = (host?, action?);
-    Some(Route { host, prefix, plain, methods, fields, endpoints, class, action, replace, request, response })
+    let id = None;
+    Some(Route { name, id, host, prefix, plain, methods, fields, endpoints, class, action, replace, request, response })
 }
 
 /// Reports an error with its place.

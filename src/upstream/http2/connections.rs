@@ -104,8 +104,13 @@ impl Kept {
 }
 
 impl Upstream {
-    /// A place on a connection to the server, a new one if need be.
-    pub(super) async fn http2_connection(&self, lease: &Lease, until: Option<Instant>) -> Result<Ticket, DialError> {
+    /// A place on a connection to the server, a new one if need be; how long that took to dial is added to `spent`.
+    pub(super) async fn http2_connection(
+        &self,
+        lease: &Lease,
+        until: Option<Instant>,
+        spent: &mut Duration,
+    ) -> Result<Ticket, DialError> {
         if let Some(ticket) = lease.here().http2.take() {
             return Ok(ticket);
         }
@@ -115,7 +120,7 @@ impl Upstream {
         if let Some(ticket) = lease.here().http2.take() {
             return Ok(ticket); // while this one waited for its turn
         }
-        let wire = self.dial(lease, Some(deadline), Use::Requests).await?;
+        let wire = self.dial(lease, Some(deadline), Use::Requests, spent).await?;
         let begun = timeout_at(deadline, begin(lease, wire)).await.unwrap_or(Err(DialError::Timeout));
         let kept = begun.inspect_err(|_| lease.metrics.fail(UpstreamFailure::Protocol))?;
         let ticket = Ticket::new(&kept.sender, &kept.state);

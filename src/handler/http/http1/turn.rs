@@ -23,7 +23,7 @@ use super::super::fault::Fault;
 use super::super::head::{Accepted, BodyKind};
 use super::super::scan::{Phase, Piece};
 use super::super::upgrade::{Switch, offer};
-use super::super::{BoxError, HttpService, Reply};
+use super::super::{BoxError, HttpService, Reply, Told};
 use super::framing::{self, Framing, Terms};
 use super::handover::{Feed, pair};
 use super::output::Output;
@@ -31,6 +31,7 @@ use super::request::{request, trailers};
 use super::{Http1, client};
 use crate::drain::Watch;
 use crate::handler::{ServeError, Side};
+use crate::metrics::RequestFailure;
 
 /// How large a map of fields may be to be used again.
 const SPARE: usize = 128;
@@ -88,7 +89,7 @@ impl Http1<'_> {
         }
         if let Some(response) = challenge::answer(self.gate, &request) {
             turn.terms.keep = false;
-            turn.exchange.answered(response.status(), None, None);
+            turn.exchange.answered(response.status(), Told::default());
             self.answer(*response, &mut turn, drain).await?;
             return Ok(Then::End);
         }
@@ -101,7 +102,7 @@ impl Http1<'_> {
         let response = match asked {
             Ok(response) => response,
             Err(fault) => {
-                turn.exchange.answered(fault.status, None, Some(fault.reason.as_str()));
+                turn.exchange.refuse(&fault);
                 self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await?;
                 return Ok(Then::End);
             }
@@ -135,7 +136,7 @@ impl Http1<'_> {
             self.gate.count_refusal(fault);
             turn.exchange.failed(fault);
         }
-        turn.exchange.answered(fault.status, None, Some(fault.reason.as_str()));
+        turn.exchange.refuse(fault);
         self.answer(fault.response(request.version()), &mut turn, drain).await?;
         let goes_on = turn.terms.keep && self.fault.is_none() && self.pass_over_body();
         Ok(if goes_on { Then::Next } else { Then::End })
@@ -173,8 +174,8 @@ impl Http1<'_> {
                 }
             }
         });
-        Ok(asking.await?.map(|Reply { response, upstream, error }| {
-            turn.exchange.answered(response.status(), upstream, error);
+        Ok(asking.await?.map(|Reply { response, told }| {
+            turn.exchange.answered(response.status(), told);
             response
         }))
     }
@@ -381,7 +382,7 @@ impl Left {
 fn no_answer(exchange: &mut Exchange) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from("500 Internal Server Error\n"));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    exchange.answered(response.status(), None, Some("service failed"));
+    exchange.answered(response.status(), Told { error: Some(RequestFailure::ProxyInternalError), ..Told::default() });
     response
 }
 

@@ -24,6 +24,16 @@ pub(in super::super) enum Action {
     Redirect(Redirect),
 }
 
+impl Action {
+    /// The upstream that the request is passed on to, if it is.
+    pub(in super::super) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match self {
+            Self::PassOn(upstream) => Some(upstream),
+            Self::Respond(..) | Self::Redirect(_) => None,
+        }
+    }
+}
+
 /// Reads a route's one action.
 pub(super) fn compile(route: &RouteConfig, names: &Names<'_>, report: &mut dyn FnMut(&str, String)) -> Option<Action> {
     match (&route.upstream, &route.respond, &route.redirect) {

@@ -182,7 +182,7 @@ fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyServi
     let config = HttpProxyConfig { upstream: Some("app".into()), routes };
     let front = Front { name: "internet", class: Class::Public, is_ours: true };
     let proxy = HttpProxy::new(&config, &|_| Ok(Arc::clone(upstream)), &[front]).unwrap();
-    proxy.service(&endpoint())
+    proxy.service(&endpoint(), None)
 }
 
 async fn serve(stream: TcpStream, info: Arc<ConnectionInfo>, service: Arc<HttpInstance<HttpProxyService>>) {
