@@ -162,7 +162,6 @@ impl Certificates {
     }
 
     /// Says of a chain whether it is among those that are served. Made once for all of them: there may be thousands.
-    #[must_use]
     pub fn served(&self) -> impl Fn(&Audited) -> bool {
         let served: HashSet<_> = self.candidates.iter().map(Arc::as_ptr).collect();
         move |audited| audited.servable.as_ref().is_some_and(|chain| served.contains(&Arc::as_ptr(chain)))

@@ -10,6 +10,7 @@ mod body;
 mod challenge;
 mod chunked;
 mod conduct;
+mod date;
 mod deadline;
 mod exchange;
 mod fault;
@@ -29,7 +30,6 @@ mod patient;
 mod scan;
 mod serve;
 mod tower;
-mod tracked;
 mod trailers;
 mod upgrade;
 

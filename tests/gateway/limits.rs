@@ -204,7 +204,7 @@ fn the_admin_port_answers_as_often_as_it_is_asked_while_no_descriptor_is_left() 
 fn with_few_descriptors() -> Gateway {
     Gateway::start_by(Folder::new(), &format!("{ANSWERING}[gateway]\nworkers = 1"), |args| {
         let mut command = Command::new("prlimit");
-        command.args(["--nofile=64", env!("CARGO_BIN_EXE_portcullis")]).args(args).env_remove("PORTCULLIS_CONFIG");
+        command.args(["--nofile=96", env!("CARGO_BIN_EXE_portcullis")]).args(args).env_remove("PORTCULLIS_CONFIG");
         command
     })
 }

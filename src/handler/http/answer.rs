@@ -1,24 +1,15 @@
-//! From an HTTP/2 request to its answer: what hyper calls for each request.
+//! What a connection's requests are answered with and by: its service, and what holds for them in every version.
 //!
-//! Owns the path from hyper through the service and back, with the exchange around it. Called by `http2`; `http1` does the
-//! same for HTTP/1.1.
+//! Made by `serve`; used by `http1` and `http2`.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::http::uri::Authority;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::{HeaderMap, Request, StatusCode};
 
-use super::body::RequestBody;
-use super::exchange::Exchange;
 use super::fault::Fault;
 use super::gate::Gate;
-use super::http2::{check, kept_halves};
-use super::tracked::{Answer, Tracked};
-use super::{HttpService, Reply};
 
 /// One connection's service.
 #[derive(Debug)]
@@ -30,31 +21,6 @@ pub(super) struct Link<S> {
 impl<S> Clone for Link<S> {
     fn clone(&self) -> Self {
         Self { service: self.service.clone(), gate: self.gate.clone() }
-    }
-}
-
-impl<S: HttpService> Link<S> {
-    /// Answers an HTTP/2 request, in its stream's task.
-    pub(super) async fn http2(self, mut request: Request<Incoming>) -> Result<Response<Tracked<S::Body>>, Infallible> {
-        let halves = kept_halves().unwrap_or_default();
-        let is_head = request.method() == Method::HEAD;
-        let mut exchange = Exchange::begin(&self.gate, &request);
-        exchange.share(halves.clone());
-        let checked = check(&mut request, self.gate.info.scheme()).and_then(|()| admitted(&request, &self.gate));
-        if let Err(fault) = checked {
-            self.gate.count_refusal(&fault);
-            halves.refused.store(true, Relaxed);
-            return Ok(refusal(exchange, &fault, request.version(), is_head));
-        }
-        let version = request.version();
-        let request = request.map(|body| RequestBody::http2(body, halves.clone(), &self.gate));
-        let Reply { response, told } = self.service.call(request, &self.gate.info).await;
-        if halves.is_too_large.load(Relaxed) {
-            return Ok(refusal(exchange, &Fault::BODY_TOO_LARGE, version, is_head));
-        }
-        exchange.answered(response.status(), told);
-        let has_none = is_head || has_no_body(response.status());
-        Ok(response.map(|body| Tracked::new(Answer::Service { body }, exchange, has_none)))
     }
 }
 
@@ -75,20 +41,11 @@ pub(super) fn admitted<B>(request: &Request<B>, gate: &Gate) -> Result<(), Fault
 }
 
 /// The length that a request says its body has.
-fn declared(fields: &HeaderMap) -> Option<u64> {
+pub(super) fn declared(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether no body follows such an answer, whatever the service gave (RFC 9110, section 6.4.1).
 pub(super) fn has_no_body(status: StatusCode) -> bool {
     matches!(status.as_u16(), 100..=199 | 204 | 304)
-}
-
-fn refusal<B>(mut exchange: Exchange, fault: &Fault, version: Version, is_head: bool) -> Response<Tracked<B>>
-where
-    B: hyper::body::Body<Data = bytes::Bytes>,
-    B::Error: Into<super::BoxError>,
-{
-    exchange.refuse(fault);
-    fault.response(version).map(|body| Tracked::new(Answer::Engine { body }, exchange, is_head))
 }

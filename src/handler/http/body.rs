@@ -5,19 +5,21 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use h2::RecvStream;
+use hyper::HeaderMap;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::BoxError;
+use super::answer::declared;
 use super::deadline::Deadline;
 use super::fault::Fault;
 use super::gate::Gate;
 use super::http1::handover::Handed;
-use super::tracked::Halves;
 use super::trailers;
 
 /// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
@@ -31,24 +33,41 @@ pub struct RequestBody(Source);
 enum Source {
     Empty,
     Http1(Handed),
-    Http2(Watched),
+    Http2(Box<Watched>),
 }
 
 /// An HTTP/2 body: one stream among many.
 #[derive(Debug)]
 struct Watched {
-    body: Incoming,
-    halves: Arc<Halves>,
-    /// Where there is anything to read.
-    watch: Option<Box<Watch>>,
-}
-
-/// The deadline between two reads of one stream among many, and where its faults are counted.
-#[derive(Debug)]
-struct Watch {
+    stream: RecvStream,
+    /// All of its data has been read; trailers may come.
+    is_read: bool,
+    /// How much is to come, where the request says it. h2 sees to it that it does.
+    left: Option<u64>,
+    intake: Arc<Intake>,
     gate: Arc<Gate>,
     clock: Deadline,
+    /// Since when the next piece is waited for.
     since: Option<Instant>,
+}
+
+/// What the service reads of an HTTP/2 body, as the exchange is told.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    received: AtomicU64,
+    is_too_large: AtomicBool,
+}
+
+impl Intake {
+    /// How many bytes have been read.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Whether they were more than allowed.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.is_too_large.load(Relaxed)
+    }
 }
 
 impl RequestBody {
@@ -62,57 +81,58 @@ impl RequestBody {
         Self(Source::Http1(handed))
     }
 
-    /// A body that hyper reads.
-    pub(super) fn http2(body: Incoming, halves: Arc<Halves>, gate: &Arc<Gate>) -> Self {
-        let watch = (!body.is_end_stream())
-            .then(|| Box::new(Watch { gate: gate.clone(), clock: Deadline::default(), since: None }));
-        Self(Source::Http2(Watched { body, halves, watch }))
+    /// A body that comes in an HTTP/2 stream, and what is read of it where there is one.
+    pub(super) fn http2(stream: RecvStream, fields: &HeaderMap, gate: &Arc<Gate>) -> (Self, Option<Arc<Intake>>) {
+        if stream.is_end_stream() {
+            return (Self::empty(), None);
+        }
+        let intake = Arc::<Intake>::default();
+        let (left, clock) = (declared(fields), Deadline::default());
+        let shared = intake.clone();
+        let watched = Watched { stream, is_read: false, left, intake, gate: gate.clone(), clock, since: None };
+        (Self(Source::Http2(Box::new(watched))), Some(shared))
     }
 }
 
 impl Watched {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            return match &mut self.watch {
-                Some(watch) => watch.poll_late(cx).map(|late| Some(Err(late))),
-                None => Poll::Pending,
-            };
+        let Poll::Ready(piece) = self.poll_piece(cx) else {
+            let since = *self.since.get_or_insert_with(Instant::now);
+            ready!(self.clock.poll(cx, since + self.gate.context.timeouts.body));
+            return Poll::Ready(Some(Err(self.broken_by(Fault::BODY_LATE))));
         };
-        if let Some(watch) = &mut self.watch {
-            watch.since = None;
-        }
-        if let Some(Ok(frame)) = &frame {
-            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-            let received = length + self.halves.received.fetch_add(length, Relaxed);
-            if let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_too_large(received)) {
-                self.halves.is_too_large.store(true, Relaxed);
-                return Poll::Ready(Some(Err(watch.broken_by(Fault::BODY_TOO_LARGE))));
-            }
-        }
-        Poll::Ready(frame.map(|frame| match &self.watch {
-            Some(watch) => watch.check(frame?),
-            None => Ok(frame?),
-        }))
+        self.since = None;
+        Poll::Ready(piece.transpose()?.map(|piece| self.check(piece)))
     }
-}
 
-impl Watch {
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        self.clock.poll(cx, since + self.gate.context.timeouts.body).map(|()| self.broken_by(Fault::BODY_LATE))
+    /// Any error is one, also of a stream that was reset without one: what was cut off must not look complete.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.is_read {
+            if let Some(data) = ready!(self.stream.poll_data(cx)) {
+                let data = data?;
+                // The window opens again; if not, then because the stream is gone.
+                let _ = self.stream.flow_control().release_capacity(data.len());
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            self.is_read = true;
+        }
+        Poll::Ready(ready!(self.stream.poll_trailers(cx))?.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     /// What `scan` refuses in HTTP/1: the upstream is sent both alike.
-    fn check(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
+    fn check(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
+        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+        let received = length + self.intake.received.fetch_add(length, Relaxed);
+        self.left = self.left.map(|left| left.saturating_sub(length));
+        if self.gate.context.limits.body.is_some_and(|most| received > most) {
+            self.intake.is_too_large.store(true, Relaxed);
+            return Err(self.broken_by(Fault::BODY_TOO_LARGE));
+        }
         let mut names = frame.trailers_ref().into_iter().flat_map(|trailers| trailers.keys());
         if names.any(|name| trailers::is_forbidden(name.as_str().as_bytes())) {
             return Err(self.broken_by(trailers::LATE));
         }
         Ok(frame)
-    }
-
-    fn is_too_large(&self, received: u64) -> bool {
-        self.gate.context.limits.body.is_some_and(|most| received > most)
     }
 
     fn broken_by(&self, fault: Fault) -> BoxError {
@@ -137,7 +157,7 @@ impl Body for RequestBody {
         match &self.0 {
             Source::Empty => true,
             Source::Http1(handed) => handed.is_over(),
-            Source::Http2(watched) => watched.body.is_end_stream(),
+            Source::Http2(watched) => watched.stream.is_end_stream(),
         }
     }
 
@@ -145,7 +165,7 @@ impl Body for RequestBody {
         match &self.0 {
             Source::Empty => SizeHint::with_exact(0),
             Source::Http1(handed) => handed.left().map_or_else(SizeHint::default, SizeHint::with_exact),
-            Source::Http2(watched) => watched.body.size_hint(),
+            Source::Http2(watched) => watched.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

@@ -5,16 +5,15 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use super::Told;
+use super::body::Intake;
 use super::fault::Fault;
 use super::gate::Gate;
-use super::tracked::Halves;
 use crate::access_log::{Entry, RequestEntry};
 use crate::metrics::routes::RouteMetrics;
 use crate::metrics::{self, Observation, RequestFailure, RequestRefusal, request_key};
@@ -30,8 +29,8 @@ pub(super) struct Exchange {
     /// What the log's line needs of the request; cheap clones, and none where no log is kept.
     line: Option<Box<Line>>,
     received: u64,
-    /// In HTTP/2, what the bodies of request and answer share.
-    halves: Option<Arc<Halves>>,
+    /// What is read of the request's body in HTTP/2.
+    intake: Option<Arc<Intake>>,
     sent: u64,
     told: Told,
     /// What the engine refused it for.
@@ -70,7 +69,7 @@ impl Exchange {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             line: None,
             received: 0,
-            halves: None,
+            intake: None,
             sent: 0,
             told: Told::default(),
             refused: None,
@@ -88,14 +87,14 @@ impl Exchange {
         (self.status, self.refused) = (fault.status, Some(fault.reason));
     }
 
-    /// Shares `halves` with the bodies.
-    pub(super) fn share(&mut self, halves: Arc<Halves>) {
-        self.halves = Some(halves);
+    /// Learns what the service reads of the request's body from now on.
+    pub(super) fn share(&mut self, intake: Option<Arc<Intake>>) {
+        self.intake = intake;
     }
 
-    /// What was [shared](Self::share).
-    pub(super) fn halves(&self) -> Option<&Arc<Halves>> {
-        self.halves.as_ref()
+    /// Whether that was more than allowed.
+    pub(super) fn took_too_much(&self) -> bool {
+        self.intake.as_ref().is_some_and(|intake| intake.is_too_large())
     }
 
     /// The service has read so much of the request's body.
@@ -103,10 +102,9 @@ impl Exchange {
         self.received = bytes;
     }
 
-    /// So many bytes of the answer's body were handed over; returns how many in all.
-    pub(super) fn handed_over(&mut self, bytes: usize) -> u64 {
+    /// So many bytes of the answer's body were handed over.
+    pub(super) fn handed_over(&mut self, bytes: usize) {
         self.sent += bytes as u64;
-        self.sent
     }
 
     /// The answer was handed over whole.
@@ -136,9 +134,6 @@ impl Drop for Exchange {
             route.count(status, took);
         }
         self.gate.leave(now);
-        if let (Some(halves), false, None, None) = (&self.halves, self.whole, self.told.error, self.refused) {
-            halves.given_up.store(true, Relaxed);
-        }
         let failure = self.told.error.or((!self.whole).then_some(RequestFailure::ClientClosed));
         if let (None, Some(failure)) = (self.refused, failure) {
             counters.failures[failure as usize].add(1);
@@ -175,7 +170,7 @@ impl Exchange {
             begun: self.begun,
             ended: now,
             handshake: self.gate.handshake(),
-            received: self.halves.as_ref().map_or(self.received, |halves| halves.received.load(Relaxed)),
+            received: self.intake.as_ref().map_or(self.received, |intake| intake.received()),
             sent: self.sent,
             upstream: route.and_then(|route| route.upstream.as_deref()),
             trail: &self.told.trail,

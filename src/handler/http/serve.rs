@@ -68,16 +68,6 @@ pub(super) async fn serve<S: HttpService>(service: Arc<S>, connection: Connectio
     }
 }
 
-/// What hyper says ended a connection, with its side.
-pub(super) fn broken(error: &hyper::Error) -> ServeError {
-    // hyper's own text leaves out the cause, which is what tells a stall from a reset.
-    let side = if error.is_user() { Side::Upstream } else { Side::Client };
-    match std::error::Error::source(error) {
-        Some(cause) => ServeError::new(side, format_args!("{error}: {cause}")),
-        None => ServeError::new(side, error),
-    }
-}
-
 /// By ALPN over TLS; without TLS by the preface, with prior knowledge (RFC 9113, sections 3.2 and 3.3).
 fn speaks_http2(info: &ConnectionInfo, first: &[u8]) -> bool {
     match &info.tls {

@@ -1,12 +1,12 @@
 //! HTTP/2 with prior knowledge on a plain endpoint, by real clients and by single frames.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Command;
 
 use crate::support::client::{curl, read_to_end};
 use crate::support::h2::{self, Client, DATA, GOAWAY, HEADERS, RST_STREAM};
 use crate::support::upstream::{Upstream, read_request};
-use crate::support::{Folder, Gateway, http_proxy};
+use crate::support::{Folder, Gateway, PATIENCE, http_proxy};
 
 use super::{LARGE, OK, nginx, noise};
 
@@ -107,7 +107,7 @@ fn a_stream_that_the_client_resets_ends_its_request_to_the_upstream() {
     client.get(1, "/");
     client.next_of(&[HEADERS]);
     client.send(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
-    ended.recv_timeout(crate::support::PATIENCE).expect("the gateway leaves the upstream");
+    ended.recv_timeout(PATIENCE).expect("the gateway leaves the upstream");
 }
 
 #[test]
@@ -194,5 +194,34 @@ fn data_beyond_the_declared_length_never_completes_a_request() {
             let body = got.split_once("\r\n\r\n").map_or("", |(_, body)| body);
             assert!(body.len() < declared.parse().unwrap(), "declared {declared}: {got}");
         }
+    }
+}
+
+#[test]
+fn a_body_that_the_client_resets_never_looks_whole_to_the_upstream() {
+    const NO_ERROR: u32 = 0;
+    const CANCEL: u32 = 8;
+    let (told, tells) = std::sync::mpsc::sync_channel(2);
+    let upstream = Upstream::start(move |mut stream| {
+        let mut sent = String::new();
+        while !sent.contains("abc") {
+            let mut piece = [0; 256];
+            let n = stream.read(&mut piece).unwrap();
+            sent.push_str(std::str::from_utf8(&piece[..n]).unwrap());
+        }
+        told.send(String::new()).unwrap();
+        sent.push_str(&String::from_utf8(read_to_end(&mut stream).0).unwrap());
+        told.send(sent).unwrap();
+    });
+    let gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
+    for code in [NO_ERROR, CANCEL] {
+        let mut client = Client::connect(gateway.address("front"));
+        let post = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+        client.request(1, 0, &post);
+        client.send(DATA, 0, 1, b"abc");
+        tells.recv_timeout(PATIENCE).unwrap();
+        client.send(RST_STREAM, 0, 1, &code.to_be_bytes());
+        let sent = tells.recv_timeout(PATIENCE).unwrap();
+        assert!(sent.ends_with("3\r\nabc\r\n"), "{code}: {sent}");
     }
 }
