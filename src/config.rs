@@ -18,6 +18,7 @@ mod shape;
 #[cfg(test)]
 mod shipped;
 mod source;
+mod tracing;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub use nearest::nearest;
 pub use problem::{Place, Problem, Problems};
 pub use schema::json_schema;
 pub use source::Source;
+pub use tracing::{TraceTrust, TracingConfig};
 
 /// A configuration file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -41,6 +43,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Traces of requests; left out: none.
+    pub tracing: Option<TracingConfig>,
     /// The admin port.
     pub admin: AdminConfig,
     /// Who is asked for the addresses of upstream servers that are named.

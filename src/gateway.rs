@@ -32,8 +32,12 @@ use crate::handover::{Predecessor, Successor};
 use crate::listener::inherited::Inherited;
 use crate::listener::spares::{Spare, Spares};
 use crate::notify;
+use crate::otlp;
+use crate::plan::traces;
 use crate::plan::{Aim, EndpointState, Plan};
 use crate::reload::{self, Handle, Recipe, Reloader, cannot_listen};
+use crate::telemetry::Telemetry;
+use crate::trace::Span;
 use crate::worker::{Order, Worker};
 
 /// The way in.
@@ -138,8 +142,8 @@ impl Builder {
     ///
     /// # Errors
     /// Everything that is wrong with the configuration.
-    pub fn plan(&self, access_log: AccessLog) -> Result<Plan, Problems> {
-        self.recipe.plan(&self.config, access_log, None, Aim::Load)
+    pub fn plan(&self, telemetry: Telemetry) -> Result<Plan, Problems> {
+        self.recipe.plan(&self.config, telemetry, None, Aim::Load)
     }
 
     /// Opens every port and starts serving.
@@ -149,9 +153,11 @@ impl Builder {
     pub fn start(self) -> Result<Running, BuildError> {
         let log = &self.config.log;
         let access_log = if log.access { AccessLog::stdout(log.format == LogFormat::Json)? } else { AccessLog::off() };
-        let plan = self.plan(access_log.clone()).map_err(BuildError::Plan)?;
+        let (tracer, spans) = traces::tracer(&self.config);
+        let telemetry = Telemetry { access_log, tracer };
+        let plan = self.plan(telemetry.clone()).map_err(BuildError::Plan)?;
         refuse_if_unservable(&plan)?;
-        run(self.recipe, plan, access_log, self.origin)
+        run(self.recipe, plan, telemetry, spans, self.origin)
     }
 }
 
@@ -197,12 +203,18 @@ fn refuse_if_unservable(plan: &Plan) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Result<Running, BuildError> {
+fn run(
+    recipe: Recipe,
+    plan: Plan,
+    telemetry: Telemetry,
+    spans: Option<mpsc::Receiver<Vec<Span>>>,
+    origin: Origin,
+) -> Result<Running, BuildError> {
     let control = plan.config.admin.control.as_ref().map(|path| recipe.directory.join(path));
     let (mut inherited, predecessor) = inherit(origin.sockets, origin.take_over)?;
     let spares = Spares::default();
     // All three before anything runs, so that one start-up names every fault.
-    let opened = Reloader::open(recipe, access_log.clone(), &plan, &mut inherited, spares.clone());
+    let opened = Reloader::open(recipe, telemetry.clone(), &plan, &mut inherited, spares.clone());
     let admin = plan.admin.as_ref().map(|admin| {
         let socket = inherited.take(admin.listen).pop().map_or_else(|| admin::bind(admin.listen), Ok);
         socket.map_err(|error| vec![cannot_listen("admin", admin.listen, &error)])
@@ -236,8 +248,14 @@ fn run(recipe: Recipe, plan: Plan, access_log: AccessLog, origin: Origin) -> Res
         },
         _admin_spare: admin.as_ref().map(|socket| spares.keep(std::slice::from_ref(socket))),
         state: Arc::clone(&state),
-        access_log,
+        telemetry,
+        otlp: None,
     };
+    let collector = plan.tracing.as_ref().and_then(|tracing| tracing.collector.as_ref());
+    if let (Some(collector), Some(spans)) = (collector, spans) {
+        let stop = Drain::new();
+        running.otlp = Some((stop.clone(), otlp::start(collector, spans, running.telemetry.tracer.clone(), stop)?));
+    }
     // The admin port first: it sets descriptors of its own aside, and answers "starting" until the rest is there.
     if let Some(socket) = admin {
         let stop = Drain::new();
@@ -319,7 +337,9 @@ pub struct Running {
     wishes: Wishes,
     _admin_spare: Option<Spare>,
     state: Arc<State>,
-    access_log: AccessLog,
+    telemetry: Telemetry,
+    /// Sends spans, where they are sent.
+    otlp: Option<(Drain, JoinHandle<()>)>,
 }
 
 impl Running {
@@ -336,7 +356,7 @@ impl Running {
         for index in 0..number {
             let (sender, orders) = mpsc::channel(reload::ORDERS);
             let drain = Drain::new();
-            let worker = Worker { index, orders, access_log: self.access_log.clone(), drain: drain.clone() };
+            let worker = Worker { index, orders, telemetry: self.telemetry.clone(), drain: drain.clone() };
             self.workers.push((drain, worker.start()?));
             senders.push(sender);
         }
@@ -366,6 +386,8 @@ impl Running {
                 error!("a worker panicked");
             }
         }
+        // What the workers have recorded to their end.
+        end("sender of traces", self.otlp.take());
         // Last: readiness and metrics are wanted most while a gateway drains.
         self.leave_helpers();
         if let Some((handle, thread)) = self.reload.take() {
@@ -375,7 +397,7 @@ impl Running {
                 error!("the reload thread panicked");
             }
         }
-        self.access_log.finish();
+        self.telemetry.access_log.finish();
         // With the last plan go its instances; their cleanups must not be cut.
         drop(self);
         if !crate::plugin::settle(CLEANUP) {
@@ -389,11 +411,7 @@ impl Running {
         self.wishes.renewals = None;
         let keeper = ("keeper of certificates", self.acme.take());
         for (name, part) in [keeper, ("control socket", self.control.take()), ("admin port", self.admin.take())] {
-            let Some((stop, thread)) = part else { continue };
-            stop.begin();
-            if thread.join().is_err() {
-                error!("the {name} panicked");
-            }
+            end(name, part);
         }
     }
 
@@ -427,6 +445,15 @@ impl Running {
         if let Some(address) = self.admin_address {
             info!("admin: http://{address}/");
         }
+    }
+}
+
+/// Ends a helper's thread, and waits for it.
+fn end(name: &str, part: Option<(Drain, JoinHandle<()>)>) {
+    let Some((stop, thread)) = part else { return };
+    stop.begin();
+    if thread.join().is_err() {
+        error!("the {name} panicked");
     }
 }
 

@@ -26,6 +26,7 @@ use crate::plugin::Chain;
 use crate::sampler::Sampler;
 use crate::stream::Stream;
 use crate::tls::challenge::Challenges;
+use crate::trace::Tracer;
 
 /// What an endpoint's own `settings` table says.
 pub type Settings = toml::Table;
@@ -168,6 +169,8 @@ pub struct Context {
     pub metrics: Arc<EndpointMetrics>,
     /// Where its line goes when it, or one of its requests, has ended.
     pub access_log: AccessLog,
+    /// What says which trace a request belongs to, and takes its spans.
+    pub tracer: Tracer,
     /// What ACME's HTTP challenges are answered from, on a plain endpoint.
     pub challenges: Arc<Challenges>,
 }

@@ -15,6 +15,7 @@ mod scopes;
 mod summary;
 #[cfg(test)]
 mod tests;
+pub mod traces;
 mod upstreams;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::access::Access;
-use crate::access_log::AccessLog;
 use crate::config::{Config, HandlerConfig, Problems, nearest};
 use crate::handler::echo::Echo;
 use crate::handler::http_proxy::{Front, HttpProxy};
@@ -34,6 +34,7 @@ use crate::handler::tcp_proxy::TcpProxy;
 use crate::handler::{Context, Handler, Started};
 use crate::identity::{Endpoint, EndpointName};
 use crate::sampler::Sampler;
+use crate::telemetry::Telemetry;
 use crate::tls::audit::decide::Fallback;
 use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::policy::Policy;
@@ -49,6 +50,7 @@ pub use self::acme::AcmePlan;
 pub use self::basis::Basis;
 pub(crate) use self::files::Stamp;
 use self::passthrough::PassRule;
+use self::traces::TracingPlan;
 
 /// A configuration that was checked and is ready to run.
 pub struct Plan {
@@ -72,6 +74,8 @@ pub struct Plan {
     pub(crate) handlers: BTreeMap<String, Named>,
     /// What is managed by ACME.
     pub acme: AcmePlan,
+    /// Traces; `None`: none.
+    pub tracing: Option<TracingPlan>,
 }
 
 /// The admin port's settings.
@@ -190,8 +194,8 @@ pub struct Inputs<'a> {
     pub handlers: &'a HashMap<String, Arc<dyn Handler>>,
     /// Whether a TLS endpoint without certificates gets one made in memory.
     pub development_certificate: bool,
-    /// Where access lines go.
-    pub access_log: AccessLog,
+    /// Where it is told what happened to requests.
+    pub telemetry: Telemetry,
     /// What ACME's challenges are answered from.
     pub challenges: Arc<Challenges>,
     /// The time by which certificates are judged.
@@ -240,6 +244,7 @@ impl Plan {
             Some(running) => (upstreams::renew(inputs, running, &mut problems), running.acme.clone()),
             None => (upstreams::plan(inputs, &mut problems), acme::plan(inputs, &mut problems)),
         };
+        let tracing = traces::plan(inputs, &mut problems);
         let handlers = handlers(inputs, &upstreams, &mut problems);
         let endpoints = endpoints::plan(inputs, &handlers, &upstreams, policy.as_ref(), &mut problems);
         if config.gateway.max_connections == 0 {
@@ -267,6 +272,7 @@ impl Plan {
             upstreams,
             handlers: handlers.into_iter().filter_map(|(name, named)| Some((name, named?))).collect(),
             acme,
+            tracing,
         })
     }
 

@@ -29,7 +29,6 @@ pub(crate) use self::doors::{Addresses, cannot_listen};
 use self::doors::{Doors, Prepared};
 use self::renewal::HEARTBEAT;
 use self::watch::Watch;
-use crate::access_log::AccessLog;
 use crate::admin::state::{Lifecycle, Snapshot, State};
 use crate::config::{Config, OnRefused, Problems, Source};
 use crate::handler::Handler;
@@ -39,6 +38,7 @@ use crate::metrics::level;
 use crate::minder::Minder;
 use crate::notify;
 use crate::plan::{Aim, EndpointState, Inputs, Plan};
+use crate::telemetry::Telemetry;
 use crate::tls::challenge::Challenges;
 use crate::worker::Order;
 
@@ -63,7 +63,7 @@ impl Recipe {
     pub(crate) fn plan(
         &self,
         config: &Config,
-        access_log: AccessLog,
+        telemetry: Telemetry,
         previous: Option<&Plan>,
         aim: Aim,
     ) -> Result<Plan, Problems> {
@@ -72,7 +72,7 @@ impl Recipe {
             directory: &self.directory,
             handlers: &self.handlers,
             development_certificate: self.development_certificate,
-            access_log,
+            telemetry,
             challenges: Arc::clone(&self.challenges),
             now: SystemTime::now(),
             previous,
@@ -84,7 +84,7 @@ impl Recipe {
 /// The sockets and workers of a gateway, and how to bring the next plan to them.
 pub(crate) struct Reloader {
     recipe: Recipe,
-    access_log: AccessLog,
+    telemetry: Telemetry,
     doors: Doors,
     workers: Vec<mpsc::Sender<Order>>,
     /// Once the thread runs.
@@ -164,7 +164,7 @@ impl Reloader {
     /// Every port that cannot be opened; none is left open then.
     pub(crate) fn open(
         recipe: Recipe,
-        access_log: AccessLog,
+        telemetry: Telemetry,
         plan: &Plan,
         inherited: &mut Inherited,
         spares: Spares,
@@ -173,7 +173,7 @@ impl Reloader {
         let prepared = doors.prepare(plan, inherited)?;
         let minder = Minder::start().map_err(|error| vec![format!("cannot start a thread: {error}")])?;
         let (workers, watch, broken_since) = (Vec::new(), None, None);
-        Ok((Self { recipe, access_log, doors, workers, watch, broken_since, minder }, Ready(prepared)))
+        Ok((Self { recipe, telemetry, doors, workers, watch, broken_since, minder }, Ready(prepared)))
     }
 
     /// What challenges are answered from, by every plan.
@@ -320,7 +320,7 @@ impl Reloader {
         };
         let source = Source::read(file).map_err(|problem| lines(vec![problem]))?;
         let config = source.parse().map_err(lines)?;
-        let plan = self.recipe.plan(&config, self.access_log.clone(), Some(&running.plan), Aim::Load);
+        let plan = self.recipe.plan(&config, self.telemetry.clone(), Some(&running.plan), Aim::Load);
         let plan = plan.map_err(|problems| lines(problems.placed(Some(&source))))?;
         let fixed = fixed(&running.plan, &plan);
         if !fixed.is_empty() {
@@ -360,9 +360,10 @@ pub(crate) struct Ready(Prepared);
 fn fixed(running: &Plan, next: &Plan) -> Problems {
     let (a, b) = (&running.config, &next.config);
     let log = |config: &Config| (config.log.format, config.log.level, config.log.access);
-    let differs: [(&[&str], bool); 4] = [
+    let differs: [(&[&str], bool); 5] = [
         (&["gateway", "workers"], running.workers != next.workers),
         (&["log"], log(a) != log(b)),
+        (&["tracing"], a.tracing != b.tracing),
         (&["admin", "listen"], a.admin.listen != b.admin.listen),
         (&["admin", "control"], a.admin.control != b.admin.control),
     ];

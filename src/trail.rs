@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::trace::Attempt;
+
 /// The way of one request, or session; empty where nothing was asked of an upstream.
 #[derive(Debug, Default)]
 pub struct Trail {
@@ -20,4 +22,6 @@ pub struct Trail {
     pub connect: Duration,
     /// When the head of the answer had come.
     pub answered: Option<Instant>,
+    /// Each server that was tried, where the request's trace is recorded.
+    pub attempts: Vec<Attempt>,
 }

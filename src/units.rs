@@ -163,6 +163,17 @@ pub fn rate(text: &str) -> Result<(u32, Duration), String> {
     })
 }
 
+/// Reads a share: "0%" to "100%", with a fraction such as "0.5%"; from 0 to 1.
+///
+/// # Errors
+/// A sentence, where the text is no share.
+pub fn share(text: &str) -> Result<f64, String> {
+    let is_plain = |number: &&str| number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let percent = text.strip_suffix('%').filter(is_plain).and_then(|number| number.parse::<f64>().ok());
+    let share = percent.filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| percent / 100.0);
+    share.ok_or_else(|| format!("{text:?} is not a share; write \"10%\" or \"0.5%\", \"100%\" at most"))
+}
+
 /// Reads a certificate's SHA-256 fingerprint: "sha256:" and 64 hex digits, in either case, with or without the colons
 /// that `openssl x509 -fingerprint -sha256` writes between bytes.
 ///
@@ -264,6 +275,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_share_is_a_percentage_up_to_the_whole() {
+        for (text, expected) in [("0%", 0.0), ("12.5%", 0.125), ("100%", 1.0), ("0.001%", 0.00001)] {
+            assert!(share(text).is_ok_and(|share| (share - expected).abs() < 1e-12), "{text}");
+        }
+        for bad in ["", "%", "10", "101%", "-1%", "1e1%", "nan%", "inf%", "1.2.3%", " 1%"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_duration_is_numbers_with_units() {

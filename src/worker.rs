@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
-use crate::access_log::AccessLog;
 use crate::drain::Drain;
 use crate::listener::{self, Door};
+use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 
-/// How often access lines are passed on.
+/// How often access lines and spans are passed on.
 const FLUSH: Duration = Duration::from_millis(200);
 /// Idle upstream connections are swept every this many flushes: about once a second.
 const SWEEP_EVERY: u32 = 5;
@@ -26,7 +26,7 @@ const SWEEP_EVERY: u32 = 5;
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) orders: mpsc::Receiver<Order>,
-    pub(crate) access_log: AccessLog,
+    pub(crate) telemetry: Telemetry,
     pub(crate) drain: Drain,
 }
 
@@ -49,7 +49,7 @@ impl Worker {
     }
 
     async fn run(mut self) {
-        let mut upkeep = Upkeep { upstreams: Vec::new(), access_log: self.access_log.clone(), turn: 0 };
+        let mut upkeep = Upkeep { upstreams: Vec::new(), telemetry: self.telemetry.clone(), turn: 0 };
         let mut ticks = tokio::time::interval(FLUSH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drain_timeout = Duration::ZERO;
@@ -81,7 +81,7 @@ impl Worker {
         }
         // A kept connection belongs to this runtime and must not outlive it.
         upkeep.upstreams().for_each(|upstream| upstream.close_idle());
-        self.access_log.flush();
+        self.telemetry.flush();
     }
 }
 
@@ -89,13 +89,13 @@ impl Worker {
 struct Upkeep {
     /// The upstreams of every plan of which something still runs; the plans keep them, not we.
     upstreams: Vec<Weak<Upstream>>,
-    access_log: AccessLog,
+    telemetry: Telemetry,
     turn: u32,
 }
 
 impl Upkeep {
     fn turn(&mut self) {
-        self.access_log.flush();
+        self.telemetry.flush();
         if self.turn == 0 {
             self.upstreams().for_each(|upstream| upstream.sweep());
         }

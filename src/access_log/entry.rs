@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Facts;
 use crate::identity::ConnectionInfo;
+use crate::trace::TraceId;
 use crate::trail::Trail;
 
 /// What a line says.
@@ -33,6 +34,8 @@ pub struct Entry<'a> {
     pub upstream: Option<&'a str>,
     /// How it went there.
     pub trail: &'a Trail,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceId>,
     /// Why it ended other than well: a word of a closed set.
     pub error: Option<&'a str>,
     /// What there is to say of that besides.
@@ -71,6 +74,7 @@ impl<'a> Entry<'a> {
             sent: 0,
             upstream: None,
             trail,
+            trace: None,
             error: None,
             detail: None,
         }

@@ -32,6 +32,9 @@ pub(super) fn write(entry: &Entry<'_>, line: &mut String) {
         object.value("tries", entry.trail.tries);
     }
     object.raw(entry.facts.json(info));
+    if let Some(trace) = entry.trace {
+        object.quoted("trace_id", trace);
+    }
     if let Some(error) = entry.error {
         object.text("error", error);
     }

@@ -32,6 +32,9 @@ pub(super) fn write(entry: &Entry<'_>, line: &mut String) {
         let _ = write!(line, " {phase}={:.3}ms", millis(duration));
     }
     line.push_str(entry.facts.text(info));
+    if let Some(trace) = entry.trace {
+        let _ = write!(line, " trace={trace}");
+    }
     if let Some(error) = entry.error {
         let _ = write!(line, " error={error}");
     }

@@ -17,13 +17,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::RootCertStore;
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use crate::metrics::AcmeFailure;
 use crate::plan::acme::{Authority, roots};
-use crate::tls::client_config::trusting;
+use crate::tls::client_config::{system_roots, trusting};
 
 /// How long one answer may take, from dialling to its last byte.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -52,7 +51,7 @@ impl Https {
     pub(super) fn new(authority: &Authority) -> Result<Self, Failure> {
         let roots = match &authority.ca {
             Some(file) => roots(file).map_err(|error| Failure::new(AcmeFailure::Storage, error))?,
-            None => system_roots()?,
+            None => system_roots().map_err(|error| Failure::new(AcmeFailure::Unreachable, error))?,
         };
         let config = trusting(roots).map_err(|error| Failure::new(AcmeFailure::Unreachable, error))?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().build();
@@ -63,17 +62,6 @@ impl Https {
     pub(super) fn noted(&self) -> Noted {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-fn system_roots() -> Result<RootCertStore, Failure> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let message = "this system has no root certificates; install ca-certificates, or name a file with acme ca";
-        return Err(Failure::new(AcmeFailure::Unreachable, message));
-    }
-    Ok(roots)
 }
 
 impl HttpClient for Https {

@@ -58,6 +58,7 @@ pub(crate) fn snapshot() -> Snapshot {
         upstreams: vec![Arc::new(upstream())],
         handlers: BTreeMap::new(),
         acme: AcmePlan::default(),
+        tracing: None,
     };
     Snapshot { plan: Arc::new(plan), addresses: BTreeMap::new(), drained: BTreeSet::new() }
 }
@@ -93,6 +94,7 @@ fn endpoint(name: &str, class: Class, tls: bool) -> EndpointPlan {
             timeouts: Timeouts::default(),
             metrics: Arc::new(EndpointMetrics::default()),
             access_log: AccessLog::off(),
+            tracer: crate::trace::Tracer::off(),
             challenges: Arc::default(),
         }),
         access: Access::default(),

@@ -1,7 +1,7 @@
 //! Takes secrets out of a configuration before it is shown.
 //!
 //! The admin token is not among them: the configuration names its file only. What may hold secrets are the words that
-//! the gateway does not know: an endpoint's `settings` and a handler's `headers`.
+//! the gateway does not know: an endpoint's `settings`, a handler's `headers`, and a collector's `otlp_headers`.
 
 use serde_json::Value;
 
@@ -9,6 +9,8 @@ use serde_json::Value;
 const REDACTED: &str = "[redacted]";
 /// Tables whose keys are the user's own.
 const FREE_TABLES: [&str; 2] = ["settings", "headers"];
+/// The table of fields that a collector of traces wants: whatever they are called, they are keys.
+const SECRET_TABLE: &str = "otlp_headers";
 /// A key that holds one of these names a secret.
 const SECRET_WORDS: [&str; 10] =
     ["secret", "password", "passwd", "passphrase", "token", "key", "credential", "authorization", "cookie", "private"];
@@ -17,6 +19,9 @@ const SECRET_WORDS: [&str; 10] =
 pub(crate) fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| match value {
+            Value::Object(fields) if name == SECRET_TABLE => {
+                fields.values_mut().for_each(|value| *value = REDACTED.into())
+            }
             Value::Object(_) if FREE_TABLES.contains(&name.as_str()) => redact_table(value),
             _ => redact(value),
         }),
@@ -64,6 +69,7 @@ mod tests {
                     "store": "redis://me:hunter2@10.0.0.1/0", "docs": "https://example.com/@me",
                 },
             } },
+            "tracing": { "otlp_headers": { "x-team": "hunter2" } },
             "handlers": { "site": { "headers": { "set-cookie": "hunter2", "server": "x" } } },
         });
         redact(&mut config);

@@ -7,6 +7,7 @@ mod handshakes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::UNIX_EPOCH;
 
 use crate::admin::acme;
@@ -38,6 +39,7 @@ pub(crate) fn scrape(state: &State, running: &Snapshot, process: &Process, forma
     upstreams(&mut out, running);
     plugins::scrape(&mut out, running);
     reloads(&mut out, &state.reloads());
+    traces(&mut out, running);
     out.family(&table::ACCESS_LOG_DROPPED).sample(&[], running.access_log_dropped());
     costs(&mut out, process);
     out.finish()
@@ -259,6 +261,17 @@ fn reloads(out: &mut Exposition, reloads: &Reloads) {
     let mut family = out.family(&table::CONFIG_RELOADS);
     family.sample(&["success"], reloads.succeeded);
     family.sample(&["failure"], reloads.failed);
+}
+
+/// Every endpoint's spans go the same way.
+fn traces(out: &mut Exposition, running: &Snapshot) {
+    let mut family = out.family(&table::TRACE_SPANS);
+    let tracer = running.plan.endpoints.first().map(|plan| &plan.context.tracer);
+    if let Some((tracer, sent)) = tracer.and_then(|tracer| Some((tracer, tracer.sent()?))) {
+        family.sample(&["exported"], sent.exported.load(Relaxed));
+        family.sample(&["failed"], sent.failed.load(Relaxed));
+        family.sample(&["dropped"], tracer.overflow());
+    }
 }
 
 fn costs(out: &mut Exposition, process: &Process) {

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use super::args::CheckArgs;
 use super::report::Terminal;
-use crate::access_log::AccessLog;
 use crate::config::{Config, Problem, Source};
 use crate::gateway::Gateway;
 use crate::plan::{EndpointState, Plan};
+use crate::telemetry::Telemetry;
 use crate::tls::audit::rules::Level;
 
 /// Checks a configuration and reports every error; without one, tells what would be served.
@@ -47,7 +47,7 @@ fn faults(plan: &Plan) -> Vec<String> {
 /// All that is wrong with it.
 pub(super) fn plan(path: &Path) -> Result<(Source, Plan), Vec<Problem>> {
     let (source, config) = load(path)?;
-    match Gateway::builder(config).directory(source.directory()).plan(AccessLog::off()) {
+    match Gateway::builder(config).directory(source.directory()).plan(Telemetry::default()) {
         Ok(plan) => Ok((source, plan)),
         Err(problems) => Err(problems.placed(Some(&source))),
     }

@@ -29,6 +29,7 @@ mod paced;
 mod patient;
 mod scan;
 mod serve;
+mod spans;
 mod tower;
 mod trailers;
 mod upgrade;

@@ -37,6 +37,7 @@ use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody, 
 use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unused};
 use crate::identity::{ConnectionInfo, Endpoint};
 use crate::metrics::routes::{RouteId, Routes};
+use crate::trace::{self, TRACEPARENT};
 use crate::upstream::{Answer, Answered, LookUp, Outgoing, OwnFields, Protocol, Sending, Upstream};
 
 /// The `http-proxy` handler, before it is told its endpoint.
@@ -221,8 +222,15 @@ impl HttpProxyService {
         if let Some(changes) = route.and_then(|route| route.request.as_ref()) {
             changes.make(&mut head.headers);
         }
+        // Each attempt says which span it is, in the place of the request's own.
+        let trace = head.extensions.remove::<trace::Active>().inspect(|_| drop(head.headers.remove(TRACEPARENT)));
         let request = Request::from_parts(head, outgoing(body));
-        let sign = |fields: &mut OwnFields| self.signature.sign(fields, received, &target, info);
+        let sign = |fields: &mut OwnFields| {
+            self.signature.sign(fields, received, &target, info);
+            if let Some(active) = trace {
+                fields.add_trace(active.trace);
+            }
+        };
         let request =
             if is_http2 { Sending::over_http2(request, upstream.scheme(), sign) } else { Sending::new(request, sign) };
         let changes = route.and_then(|route| route.response.clone());

@@ -139,6 +139,7 @@ metrics! {
     CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "config_last_reload_successful" [] "1 if the last load of the configuration succeeded, 0 if it failed and the one before is still served.";
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP = Gauge "config_last_reload_success_timestamp_seconds" [] "When the configuration was last loaded with success, in Unix time.";
     CONFIG_RELOADS = Counter "config_reloads_total" ["result"] "Reloads of the configuration, not counting the start.";
+    TRACE_SPANS = Counter "trace_spans_total" ["result"] "Spans of traces: taken by the collector, not taken by it, or dropped because too many waited to be sent.";
     ACCESS_LOG_DROPPED = Counter "access_log_dropped_total" [] "Lines of the access log dropped because standard output could not follow.";
 
     PROCESS_CPU_SECONDS = Counter "process_cpu_seconds_total" [] "CPU time spent, in user and system mode.";
@@ -235,6 +236,7 @@ mod tests {
         row("acme_failures_total", "reason", AcmeFailure::ALL.iter().map(|v| v.as_str()).collect());
         row("plugin_callbacks_total", "callback", Callback::ALL.iter().map(|v| v.as_str()).collect());
         row("plugin_refusals_total", "reason", Refusal::ALL.iter().map(|v| v.as_str()).collect());
+        row("trace_spans_total", "result", vec!["exported", "failed", "dropped"]);
         row("config_reloads_total", "result", vec!["success", "failure"]);
         md.push_str(
             "\nWhere more combinations occur than a worker has places for (32 handshakes, 64 pairs of method and \

@@ -169,7 +169,8 @@ impl One<'_, '_> {
             clients,
             noise: Arc::clone(&noise),
             metrics: Arc::clone(&metrics),
-            access_log: self.inputs.access_log.clone(),
+            access_log: self.inputs.telemetry.access_log.clone(),
+            tracer: self.inputs.telemetry.tracer.clone(),
             challenges: Arc::clone(&self.inputs.challenges),
         });
         let (handler, kind) = handler?;

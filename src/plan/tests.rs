@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use rcgen::{CertificateParams, KeyPair};
 
 use super::{Aim, EndpointPlan, EndpointState, Inputs, Plan};
-use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::telemetry::Telemetry;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -61,7 +61,7 @@ impl Site {
             directory: &self.folder,
             handlers: &HashMap::new(),
             development_certificate: false,
-            access_log: AccessLog::off(),
+            telemetry: Telemetry::default(),
             challenges: Arc::default(),
             now,
             previous,

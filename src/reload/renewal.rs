@@ -80,8 +80,8 @@ impl Reloader {
     }
 
     fn planned(&self, running: &Snapshot, settled: bool) -> Result<Plan, Failure> {
-        let (config, access_log) = (&running.plan.config, self.access_log.clone());
-        let plan = self.recipe.plan(config, access_log, Some(&running.plan), Aim::Renew { settled });
+        let (config, telemetry) = (&running.plan.config, self.telemetry.clone());
+        let plan = self.recipe.plan(config, telemetry, Some(&running.plan), Aim::Renew { settled });
         plan.map_err(|problems| Failure::new(problems.to_string()))
     }
 

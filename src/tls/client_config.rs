@@ -65,11 +65,28 @@ pub fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, String> {
+/// The authorities of a PEM file.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn roots(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for (index, certificate) in chain_of(path)?.into_iter().enumerate() {
         let added = roots.add(certificate);
         added.map_err(|e| format!("{}, certificate {}: cannot be an authority: {e}", path.display(), index + 1))?;
+    }
+    Ok(roots)
+}
+
+/// The authorities that this system trusts.
+///
+/// # Errors
+/// It has none.
+pub fn system_roots() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this system has no root certificates; install ca-certificates, or name a file with ca".into());
     }
     Ok(roots)
 }

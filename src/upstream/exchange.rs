@@ -107,10 +107,12 @@ impl Upstream {
         let mut lease = self.first_lease(&mut course).await?;
         let mut now = course.begun;
         loop {
+            course.begin_attempt(&lease, &mut request, now);
             let failed = match self.try_server(lease, request, &mut course, now).await {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => *failed,
             };
+            course.attempt_failed(&failed.failure);
             let another = self.another(&mut course, &failed.lease, &failed.failure, failed.may_be_repeated());
             match (another, failed.left) {
                 (Some(next), left) => {
@@ -304,6 +306,7 @@ impl Lease {
         counters.responses.count(status.as_u16().into());
         counters.response_seconds.observe(now.duration_since(deadlines.begun));
         (course.trail.server, course.trail.answered) = (Some(Arc::clone(&self.name)), Some(now));
+        course.attempt_answered(status);
     }
 
     /// Counts the failure that the exchange ends with.

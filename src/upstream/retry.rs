@@ -12,8 +12,10 @@ use tokio::time::Instant;
 
 use super::exchange::Failure;
 use super::lease::{Found, Lease};
+use super::sending::Sending;
 use super::{Server, Upstream};
 use crate::metrics::RetryReason;
+use crate::trace::Attempt;
 use crate::trail::Trail;
 
 /// When requests are tried again.
@@ -73,6 +75,27 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(begun: Instant, key: Option<u64>) -> Self {
         Self { begun, key, tried: Vec::new(), sent: 0, attempt_until: None, trail: Trail::default() }
+    }
+
+    /// An attempt at a server begins; it is told as a span of its own, where the trace is recorded.
+    pub(super) fn begin_attempt(&mut self, lease: &Lease, request: &mut Sending, now: Instant) {
+        let Some(span) = request.new_span() else { return };
+        let server = Arc::clone(&lease.name);
+        self.trail.attempts.push(Attempt { span, server, begun: now, ended: None, status: None, error: None });
+    }
+
+    /// The attempt has failed.
+    pub(super) fn attempt_failed(&mut self, failure: &Failure) {
+        if let Some(attempt) = self.trail.attempts.last_mut() {
+            (attempt.ended, attempt.error) = (Some(Instant::now()), Some(failure.word().as_str()));
+        }
+    }
+
+    /// The attempt was answered: it ends with the request, even if it was to be followed by another for its status.
+    pub(super) fn attempt_answered(&mut self, status: StatusCode) {
+        if let Some(attempt) = self.trail.attempts.last_mut() {
+            (attempt.status, attempt.ended, attempt.error) = (Some(status.as_u16()), None, None);
+        }
     }
 
     /// It is over: what is told of it.

@@ -24,6 +24,7 @@ use tokio::io::AsyncWrite;
 use super::progress::Progress;
 use super::request_body::{BoxError, Outgoing};
 use super::wire::Wire;
+use crate::trace::{SpanId, TRACEPARENT, TraceId, Traceparent};
 
 /// A request, ready to be sent.
 pub struct Sending {
@@ -48,6 +49,10 @@ pub struct Sending {
     is_head: bool,
     /// The protocols that the server may switch to.
     offered: Option<HeaderValue>,
+    /// Where its trace is recorded: each attempt is a span of its own, which the server is told.
+    trace: Option<TraceId>,
+    /// Where in the buffer the span is written; for HTTP/1.
+    span_at: usize,
     /// The head for HTTP/2, where that is what the server speaks; the buffer is empty then.
     head: Option<Box<Request<()>>>,
 }
@@ -76,8 +81,11 @@ impl Sending {
         let (head, body) = request.into_parts();
         let framing = Framing::of(&head, &body);
         let offered = head.headers.get(UPGRADE).cloned();
+        let fields = encoded(&head, own);
         Box::new(Self {
-            buffer: encoded(&head, own),
+            trace: fields.trace,
+            span_at: fields.span_at,
+            buffer: fields.into_head(),
             written: 0,
             piece: Bytes::new(),
             tail: b"",
@@ -98,14 +106,17 @@ impl Sending {
     #[must_use]
     pub fn over_http2(request: Request<Outgoing>, scheme: &str, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
         let (mut head, body) = request.into_parts();
-        let mut fields = OwnFields(Written::Fields(mem::take(&mut head.headers)));
+        let mut fields = OwnFields::new(Written::Fields(mem::take(&mut head.headers)));
         own(&mut fields);
-        if let Written::Fields(fields) = fields.0 {
+        let trace = fields.trace;
+        if let Written::Fields(fields) = fields.written {
             head.headers = fields;
         }
         let repeatable = body.is_empty() && head.method.is_idempotent();
         let is_head = head.method == Method::HEAD;
         Box::new(Self {
+            trace,
+            span_at: 0,
             buffer: Vec::new(),
             written: 0,
             piece: Bytes::new(),
@@ -126,6 +137,23 @@ impl Sending {
     pub(super) fn head(&mut self) -> Request<()> {
         self.begun = true;
         self.head.as_deref().cloned().unwrap_or_default()
+    }
+
+    /// A span for the attempt that begins, which the server will be told; `None` where the trace is not recorded. Nothing of the
+    /// head has been written yet, or it was [rewound](Self::rewind).
+    pub(super) fn new_span(&mut self) -> Option<SpanId> {
+        let (trace, span) = (self.trace?, SpanId::random());
+        match &mut self.head {
+            Some(head) => {
+                let value = Traceparent { trace, span, sampled: true }.to_field();
+                head.headers_mut().insert(TRACEPARENT, value);
+            }
+            None => {
+                let place = self.buffer.get_mut(self.span_at..self.span_at + SpanId::DIGITS)?;
+                place.copy_from_slice(span.to_string().as_bytes());
+            }
+        }
+        Some(span)
     }
 
     /// Whether there is no body.
@@ -327,7 +355,12 @@ fn declared_trailers(fields: &HeaderMap) -> Vec<HeaderName> {
 
 /// Takes the gateway's own fields as they are written, without a map in between: they are most of a small head.
 #[derive(Debug, Default)]
-pub struct OwnFields(Written);
+pub struct OwnFields {
+    written: Written,
+    /// The trace, and where in the lines the span stands that the server is told.
+    trace: Option<TraceId>,
+    span_at: usize,
+}
 
 #[derive(Debug)]
 enum Written {
@@ -347,10 +380,31 @@ impl Default for Written {
 const ROOM_FOR_OWN: usize = 384;
 
 impl OwnFields {
+    fn new(written: Written) -> Self {
+        Self { written, ..Self::default() }
+    }
+
+    /// Adds the field that says which trace the request belongs to; every attempt at a server writes its own span there.
+    pub fn add_trace(&mut self, trace: TraceId) {
+        self.trace = Some(trace);
+        let value = Traceparent { trace, span: SpanId::random(), sampled: true }.to_field();
+        self.add(&TRACEPARENT, &[value.as_bytes()]);
+        if let Written::Lines(lines) = &self.written {
+            self.span_at = lines.len() - Traceparent::BEHIND_TRACE - 2; // the line's end is two bytes
+        }
+    }
+
+    fn into_head(self) -> Vec<u8> {
+        match self.written {
+            Written::Lines(lines) => lines,
+            Written::Fields(_) => Vec::new(),
+        }
+    }
+
     /// Adds a field, its value made of `pieces`. None of them may hold what ends a line.
     pub fn add(&mut self, name: &HeaderName, pieces: &[&[u8]]) {
         debug_assert!(!pieces.iter().any(|piece| memchr::memchr3(b'\r', b'\n', 0, piece).is_some()));
-        match &mut self.0 {
+        match &mut self.written {
             Written::Lines(lines) => {
                 lines.extend_from_slice(name.as_str().as_bytes());
                 lines.extend_from_slice(b": ");
@@ -367,7 +421,7 @@ impl OwnFields {
     /// The lines, to be [added](Self::add_lines) to other requests.
     #[must_use]
     pub fn into_lines(self) -> Box<[u8]> {
-        match self.0 {
+        match self.written {
             Written::Lines(lines) => lines.into(),
             Written::Fields(_) => Box::default(),
         }
@@ -375,7 +429,7 @@ impl OwnFields {
 
     /// Adds lines that were made before; false where the request goes over HTTP/2, which has none.
     pub fn add_lines(&mut self, made: &[u8]) -> bool {
-        match &mut self.0 {
+        match &mut self.written {
             Written::Lines(lines) => lines.extend_from_slice(made),
             Written::Fields(_) => return false,
         }
@@ -385,14 +439,14 @@ impl OwnFields {
     /// The lines so far.
     #[cfg(test)]
     pub(crate) fn as_str(&self) -> &str {
-        match &self.0 {
+        match &self.written {
             Written::Lines(lines) => std::str::from_utf8(lines).unwrap_or_default(),
             Written::Fields(_) => "",
         }
     }
 }
 
-fn encoded(head: &Parts, own: impl FnOnce(&mut OwnFields)) -> Vec<u8> {
+fn encoded(head: &Parts, own: impl FnOnce(&mut OwnFields)) -> OwnFields {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let mut text = Vec::with_capacity(head.method.as_str().len() + target.len() + fields + 14 + ROOM_FOR_OWN);
@@ -401,11 +455,10 @@ fn encoded(head: &Parts, own: impl FnOnce(&mut OwnFields)) -> Vec<u8> {
     }
     // No name, value or target can hold a line's end: their types see to it.
     head.headers.iter().for_each(|(name, value)| line(&mut text, name, value));
-    let mut fields = OwnFields(Written::Lines(text));
+    let mut fields = OwnFields::new(Written::Lines(text));
     own(&mut fields);
-    let Written::Lines(mut text) = fields.0 else { return Vec::new() };
-    text.extend_from_slice(b"\r\n");
-    text
+    fields.add_lines(b"\r\n");
+    fields
 }
 
 fn line(text: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {

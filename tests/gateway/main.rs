@@ -25,5 +25,6 @@ mod smuggling;
 mod support;
 mod tcp_proxy;
 mod tls;
+mod tracing;
 mod upstreams;
 mod watch;

@@ -1,6 +1,7 @@
 //! What the tests share: the real binary on free ports, raw clients, upstreams that misbehave on purpose, real peers.
 
 pub mod client;
+pub mod collector;
 pub mod dns;
 pub mod h2;
 pub mod h2_upstream;

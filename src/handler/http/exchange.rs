@@ -14,9 +14,11 @@ use super::Told;
 use super::body::Intake;
 use super::fault::Fault;
 use super::gate::Gate;
+use super::spans::{self, Ended};
 use crate::access_log::{Entry, RequestEntry};
 use crate::metrics::routes::RouteMetrics;
 use crate::metrics::{self, Observation, RequestFailure, RequestRefusal, request_key};
+use crate::trace::Active;
 
 /// An exchange, counted and logged when it is dropped.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct Exchange {
     received: u64,
     /// What is read of the request's body in HTTP/2.
     intake: Option<Arc<Intake>>,
+    /// Its place in a trace.
+    trace: Option<Box<Active>>,
     sent: u64,
     told: Told,
     /// What the engine refused it for.
@@ -49,13 +53,22 @@ struct Line {
 impl Exchange {
     /// Begins with a request.
     pub(super) fn begin<B>(gate: &Arc<Gate>, request: &Request<B>) -> Self {
-        let line = gate.context.access_log.is_on().then(|| {
+        let told = gate.context.access_log.is_on() || gate.context.tracer.records();
+        let line = told.then(|| {
             let host = request.headers().get(HOST).cloned();
             Box::new(Line { method: request.method().clone(), uri: request.uri().clone(), host })
         });
         let mut exchange = Self::refused(gate, request.version());
         (exchange.method, exchange.line) = (metrics::Method::from(request.method()), line);
         exchange
+    }
+
+    /// Takes the request's place in a trace, which its fields say from here on; whoever asks upstreams is told if it is recorded.
+    pub(super) fn trace<B>(&mut self, request: &mut Request<B>) {
+        self.trace = self.gate.context.tracer.begin(self.gate.info.endpoint.class, request.headers_mut());
+        if let Some(active) = self.trace.as_ref().filter(|active| active.sampled) {
+            request.extensions_mut().insert((**active).clone());
+        }
     }
 
     /// Begins for a request whose head was refused, so that nothing is known of it.
@@ -70,6 +83,7 @@ impl Exchange {
             line: None,
             received: 0,
             intake: None,
+            trace: None,
             sent: 0,
             told: Told::default(),
             refused: None,
@@ -138,8 +152,12 @@ impl Drop for Exchange {
         if let (None, Some(failure)) = (self.refused, failure) {
             counters.failures[failure as usize].add(1);
         }
+        let error = || self.refused.map(RequestRefusal::as_str).or(failure.map(RequestFailure::as_str));
         if self.gate.context.access_log.is_on() {
-            self.log(now, self.refused.map(RequestRefusal::as_str).or(failure.map(RequestFailure::as_str)));
+            self.log(now, error());
+        }
+        if let Some(active) = self.trace.as_ref().filter(|active| active.sampled) {
+            self.record(active, now, error());
         }
     }
 }
@@ -170,13 +188,43 @@ impl Exchange {
             begun: self.begun,
             ended: now,
             handshake: self.gate.handshake(),
-            received: self.intake.as_ref().map_or(self.received, |intake| intake.received()),
+            received: self.body_received(),
             sent: self.sent,
             upstream: route.and_then(|route| route.upstream.as_deref()),
             trail: &self.told.trail,
+            trace: self.trace.as_ref().map(|active| active.trace),
             error,
             detail: None,
         });
+    }
+}
+
+impl Exchange {
+    fn body_received(&self) -> u64 {
+        self.intake.as_ref().map_or(self.received, |intake| intake.received())
+    }
+
+    fn record(&self, active: &Active, now: Instant, error: Option<&'static str>) {
+        let (method, host, path) = self.line.as_deref().map_or(("-", "-".into(), "-"), Line::words);
+        let ended = Ended {
+            info: &self.gate.info,
+            active,
+            words: (method, &host, path),
+            version: match self.version {
+                Version::HTTP_2 => "2",
+                Version::HTTP_10 => "1.0",
+                _ => "1.1",
+            },
+            status: self.status.as_u16(),
+            route: self.route(),
+            trail: &self.told.trail,
+            begun: self.begun,
+            ended: now,
+            received: self.body_received(),
+            sent: self.sent,
+            error,
+        };
+        spans::record(&self.gate.context.tracer, &ended);
     }
 }
 

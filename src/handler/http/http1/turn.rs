@@ -74,7 +74,8 @@ impl Http1<'_> {
             Ok(request) => request,
             Err(fault) => return self.refuse(fault, drain).await.map(|()| Then::End),
         };
-        let exchange = Exchange::begin(self.gate, &request);
+        let mut exchange = Exchange::begin(self.gate, &request);
+        exchange.trace(&mut request);
         let Accepted { is_11, keep, wants_trailers, .. } = accepted;
         let terms = Terms { is_11, is_head: request.method() == Method::HEAD, wants_trailers, keep };
         let (feed, body) = match accepted.body {

@@ -154,6 +154,7 @@ async fn serve<S: HttpService>(
 ) -> (Result<Response<S::Body>, Fault>, Exchange) {
     let gate = &link.gate;
     let mut exchange = Exchange::begin(gate, &request);
+    exchange.trace(&mut request);
     let checked = check(&mut request, gate.info.scheme()).and_then(|()| admitted(&request, gate));
     if let Err(fault) = checked {
         gate.count_refusal(&fault);

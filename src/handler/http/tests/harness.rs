@@ -153,6 +153,7 @@ impl Client {
             timeouts,
             metrics: metrics.clone(),
             access_log: AccessLog::off(),
+            tracer: crate::trace::Tracer::off(),
             challenges: Arc::default(),
         };
         let drain = Drain::new();

@@ -195,6 +195,7 @@ async fn serve(stream: TcpStream, info: Arc<ConnectionInfo>, service: Arc<HttpIn
         timeouts: Timeouts::default(),
         metrics,
         access_log: AccessLog::off(),
+        tracer: crate::trace::Tracer::off(),
         challenges: Arc::default(),
     };
     let connection = Connection { stream, info, context: Arc::new(context), drain: Drain::new() };

@@ -1,0 +1,128 @@
+//! One request to the collector and its answer, within a deadline and a size.
+//!
+//! Called by `otlp`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::RootCertStore;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::plan::traces::Collector;
+use crate::tls::client_config::{roots, system_roots, trusting};
+
+/// How long one answer may take, from dialling to its last byte.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The largest answer that is read, in bytes.
+const LARGEST: usize = 64 * 1024;
+/// No collector's wish to be left alone is heeded for longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+pub(super) struct Client {
+    client: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    collector: Collector,
+}
+
+/// Why spans were not taken.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) why: String,
+    /// It may take them later.
+    pub(super) may_be_repeated: bool,
+    /// When, if it says so.
+    pub(super) pause: Option<Duration>,
+}
+
+impl Client {
+    pub(super) fn new(collector: &Collector) -> Result<Self, String> {
+        let roots = match &collector.ca {
+            Some(file) => roots(file)?,
+            None if collector.url.scheme_str() == Some("http") => RootCertStore::empty(),
+            None => system_roots()?,
+        };
+        let config = trusting(roots).map_err(|error| error.to_string())?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+        let client = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);
+        Ok(Self { client, collector: collector.clone() })
+    }
+
+    pub(super) fn url(&self) -> &Uri {
+        &self.collector.url
+    }
+
+    /// Sends an export request; how many of its spans the collector rejects.
+    pub(super) async fn post(&self, body: Bytes) -> Result<u64, Refused> {
+        let answered = timeout(ANSWER, self.ask(body)).await;
+        answered.unwrap_or_else(|_| Err(Refused::later(format!("no answer within {ANSWER:?}"))))
+    }
+
+    async fn ask(&self, body: Bytes) -> Result<u64, Refused> {
+        const NAME: &str = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.collector.url.clone();
+        let fields = request.headers_mut();
+        fields.insert(USER_AGENT, HeaderValue::from_static(NAME));
+        fields.extend(self.collector.fields.clone());
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = self.client.request(request).await.map_err(|error| Refused::later(chain(&error)))?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, LARGEST).collect().await;
+        if head.status.is_success() {
+            // What cannot be read says nothing of single spans.
+            return Ok(body.map(|body| rejected(&body.to_bytes())).unwrap_or_default());
+        }
+        let pause = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Err(Refused {
+            why: format!("it answers {}", head.status),
+            may_be_repeated: is_temporary(head.status),
+            pause: pause.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE)),
+        })
+    }
+}
+
+impl Refused {
+    fn later(why: String) -> Self {
+        Self { why, may_be_repeated: true, pause: None }
+    }
+}
+
+/// The statuses after which OTLP lets a client try again.
+fn is_temporary(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 502 | 503 | 504)
+}
+
+/// `partialSuccess.rejectedSpans`: a 64-bit number, which JSON of protobuf writes as text; numbers are read too.
+fn rejected(body: &[u8]) -> u64 {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let number = &answer["partialSuccess"]["rejectedSpans"];
+    number.as_str().and_then(|text| text.parse().ok()).or_else(|| number.as_u64()).unwrap_or_default()
+}
+
+/// An error with its causes: the first alone says "client error (Connect)".
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rejected;
+
+    #[test]
+    fn rejected_spans_are_read_as_text_or_number_and_everything_else_is_none() {
+        assert_eq!(rejected(br#"{"partialSuccess":{"rejectedSpans":"7","errorMessage":"no"}}"#), 7);
+        assert_eq!(rejected(br#"{"partialSuccess":{"rejectedSpans":3}}"#), 3);
+        for nothing in [&b""[..], b"{}", b"{\"partialSuccess\":{}}", b"[1]", b"\xff"] {
+            assert_eq!(rejected(nothing), 0);
+        }
+    }
+}
