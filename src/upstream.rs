@@ -43,7 +43,7 @@ use self::balance::Turns;
 pub use self::balance::{Balance, address_key, hash};
 pub use self::checks::CheckPolicy;
 pub use self::dial::DialError;
-pub use self::exchange::{Answer, Answered, ExchangeError, Failure};
+pub use self::exchange::{Answer, Answered, Early, ExchangeError, Failure};
 pub use self::health::EjectionPolicy;
 use self::health::Health;
 use self::http2::Connections;

@@ -25,6 +25,7 @@ mod head;
 mod http1;
 mod http2;
 mod hyper_service;
+mod interim;
 mod paced;
 mod patient;
 mod scan;
@@ -48,6 +49,7 @@ use hyper::{Request, Response};
 
 pub use self::body::RequestBody;
 pub use self::hyper_service::HyperService;
+pub use self::interim::Interim;
 pub use self::tower::TowerService;
 pub use self::upgrade::{NotUpgraded, Upgrade, Upgraded, upgrade};
 use crate::handler::{Connection, Handler, Instance, Serving, Settings, StartError};
@@ -64,13 +66,15 @@ pub trait HttpService: Send + Sync + 'static {
     /// The answer's body.
     type Body: Body<Data = Bytes, Error = BoxError> + Send + 'static;
 
-    /// Answers one request. Errors are answers too: the service makes the response.
+    /// Answers one request. Errors are answers too: the service makes the response. What the client is to have before the
+    /// answer is left with `interim`.
     ///
     /// The future is dropped when the client goes away.
     fn call(
         self: Arc<Self>,
         request: Request<RequestBody>,
         info: &Arc<ConnectionInfo>,
+        interim: &Interim,
     ) -> impl Future<Output = Reply<Self::Body>> + Send;
 
     /// The routes that its replies speak of; `None` where it has none.

@@ -33,7 +33,7 @@ pub use self::routes::Front;
 use self::request::{Asks, Signature, Target};
 use self::routes::{Action, Asked, Changes, Facts, Names, Route};
 use crate::config::HttpProxyConfig;
-use crate::handler::http::{self, HttpInstance, HttpService, Reply, RequestBody, Told};
+use crate::handler::http::{self, HttpInstance, HttpService, Interim, Reply, RequestBody, Told};
 use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unused};
 use crate::identity::{ConnectionInfo, Endpoint};
 use crate::metrics::routes::{RouteId, Routes};
@@ -132,13 +132,14 @@ impl HttpService for HttpProxyService {
         self: Arc<Self>,
         request: Request<RequestBody>,
         info: &Arc<ConnectionInfo>,
+        interim: &Interim,
     ) -> impl Future<Output = Reply<ProxyBody>> + Send {
         let outcome = self.prepare(request, info);
         async move {
             match outcome {
                 Ok(mut ready) => {
                     let changes = ready.changes.take();
-                    let mut reply = ready.pass_on(info).await;
+                    let mut reply = ready.pass_on(info, interim).await;
                     change(changes.as_deref(), &mut reply);
                     reply
                 }
@@ -240,8 +241,9 @@ impl HttpProxyService {
 }
 
 impl Ready {
-    async fn pass_on(self, info: &ConnectionInfo) -> Reply<ProxyBody> {
-        match self.upstream.exchange(self.request, self.key).await {
+    async fn pass_on(self, info: &ConnectionInfo, interim: &Interim) -> Reply<ProxyBody> {
+        let early = |head| interim.send(response::pass_back(head));
+        match self.upstream.exchange(self.request, self.key, &early).await {
             Ok(Answered { answer, trail }) => {
                 let told = Told { route: self.route, trail, error: None };
                 Reply { response: answered(answer, self.switch), told }

@@ -14,7 +14,7 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, Header
 use hyper::{HeaderMap, Request, Response, StatusCode};
 
 use self::template::Template;
-use super::http::{BoxError, HttpInstance, HttpService, PROTOCOLS, Reply, RequestBody, never};
+use super::http::{BoxError, HttpInstance, HttpService, Interim, PROTOCOLS, Reply, RequestBody, never};
 use super::{Handler, Instance, Settings, StartError};
 use crate::config::RespondConfig;
 use crate::identity::{ConnectionInfo, Endpoint};
@@ -95,7 +95,12 @@ struct Answering {
 impl HttpService for Answering {
     type Body = MapErr<Full<Bytes>, fn(Infallible) -> BoxError>;
 
-    async fn call(self: Arc<Self>, request: Request<RequestBody>, info: &Arc<ConnectionInfo>) -> Reply<Self::Body> {
+    async fn call(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        info: &Arc<ConnectionInfo>,
+        _: &Interim,
+    ) -> Reply<Self::Body> {
         let body = Full::new(self.body.fill(&request, info));
         let mut response = Response::new(body.map_err(never as fn(_) -> _));
         *response.status_mut() = self.status;

@@ -44,6 +44,14 @@ pub enum Answer {
     Switched(Response<()>, Tunnel),
 }
 
+/// Takes the interim responses that come before an answer (RFC 9110, section 15.2).
+pub type Early<'a> = &'a (dyn Fn(Response<()>) + Sync);
+
+/// The most interim responses before the one that counts, and the most bytes that their heads may have together.
+pub(super) const MOST_INTERIM: u8 = 16;
+pub(super) const MOST_INTERIM_BYTES: usize = 64 * 1024;
+pub(super) const TOO_MUCH_INTERIM: Failure = Failure::Protocol("too many interim responses come before it");
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub struct ExchangeError {
@@ -99,16 +107,24 @@ impl Upstream {
     ///
     /// If the request has `Upgrade`, a 101 to a protocol that it names is an answer; else 101 is a fault.
     ///
+    /// Interim responses are given to `early` as they come, all but 100: the client's `Expect` is not passed on, so nobody
+    /// asked for one (RFC 9110, section 15.2).
+    ///
     /// # Errors
     /// No answer that could be passed on; it is counted, and the connection is closed.
-    pub async fn exchange(&self, mut request: Box<Sending>, key: Option<u64>) -> Result<Answered, ExchangeError> {
+    pub async fn exchange(
+        &self,
+        mut request: Box<Sending>,
+        key: Option<u64>,
+        early: Early<'_>,
+    ) -> Result<Answered, ExchangeError> {
         let mut course = Course::new(Instant::now(), key);
         self.here().budget.earn(self.policy.retries.budget);
         let mut lease = self.first_lease(&mut course).await?;
         let mut now = course.begun;
         loop {
             course.begin_attempt(&lease, &mut request, now);
-            let failed = match self.try_server(lease, request, &mut course, now).await {
+            let failed = match self.try_server(lease, request, &mut course, now, early).await {
                 Ok(answered) => return Ok(answered),
                 Err(failed) => *failed,
             };
@@ -170,13 +186,14 @@ impl Upstream {
         mut request: Box<Sending>,
         course: &mut Course,
         now: Instant,
+        early: Early<'_>,
     ) -> Result<Answered, Box<Failed>> {
         course.attempt_until = self.timeouts.attempt.map(|attempt| now + attempt);
         if self.policy.protocol == Protocol::Http2 {
-            return Box::pin(self.attempt_http2(lease, request, course)).await;
+            return Box::pin(self.attempt_http2(lease, request, course, early)).await;
         }
         if let Some(link) = lease.here().pool.take(now, self.timeouts.idle) {
-            match self.attempt(lease, link, request, course, now).await {
+            match self.attempt(lease, link, request, course, now, early).await {
                 Err(failed) if matches!(failed.failure, Failure::Closed) && failed.may_be_repeated() => {
                     (lease, request) = (failed.lease, failed.left.into_request());
                     request.rewind();
@@ -188,7 +205,7 @@ impl Upstream {
         match Box::pin(self.dial(&lease, self.until(course), Use::Requests, &mut course.trail.connect)).await {
             Ok(wire) => {
                 let link = Link::new(wire, lease.opened());
-                self.attempt(lease, link, request, course, Instant::now()).await
+                self.attempt(lease, link, request, course, Instant::now(), early).await
             }
             Err(error) => Err(Failed::new(Failure::Dial(error), lease, request)),
         }
@@ -202,11 +219,12 @@ impl Upstream {
         mut request: Box<Sending>,
         course: &mut Course,
         sent: Instant,
+        early: Early<'_>,
     ) -> Result<Answered, Box<Failed>> {
         let deadlines = self.deadlines(course, &request, sent);
         course.sent += 1;
         lease.metrics.here().requests.add(1);
-        match await_head(&mut link, &mut request, &deadlines).await {
+        match await_head(&mut link, &mut request, &deadlines, early).await {
             Ok(head) => {
                 let is_final = !self.policy.retries.statuses.contains(&head.status);
                 let came = Box::new(Came1 { link, head, request, deadlines });
@@ -324,13 +342,18 @@ impl Lease {
     }
 }
 
-async fn await_head(link: &mut Link, request: &mut Sending, deadlines: &Deadlines) -> Result<Parts, Failure> {
+async fn await_head(
+    link: &mut Link,
+    request: &mut Sending,
+    deadlines: &Deadlines,
+    early: Early<'_>,
+) -> Result<Parts, Failure> {
     link.begin();
     poll_fn(|cx| {
         if let Poll::Ready(Err(BodyFailed)) = link.poll_send(cx, request) {
             return Poll::Ready(Err(Failure::ClientBody));
         }
-        if let Poll::Ready(head) = link.poll_head(cx, request.is_head()) {
+        if let Poll::Ready(head) = link.poll_head(cx, request.is_head(), early) {
             return Poll::Ready(head);
         }
         ready!(link.poll_deadline(cx, deadlines.head()));

@@ -22,7 +22,7 @@ use self::connections::Ticket;
 use self::pump::Pump;
 pub(super) use self::receiving::Receiving;
 use super::Upstream;
-use super::exchange::{Answer, Answered, Came, Failed, Failure};
+use super::exchange::{Answer, Answered, Came, Early, Failed, Failure, MOST_INTERIM, TOO_MUCH_INTERIM};
 use super::lease::Lease;
 use super::progress::Deadlines;
 use super::response_body::ResponseBody;
@@ -45,6 +45,7 @@ impl Upstream {
         lease: Lease,
         mut request: Box<Sending>,
         course: &mut Course,
+        early: Early<'_>,
     ) -> Result<Answered, Box<Failed>> {
         let ticket = match self.http2_connection(&lease, self.until(course), &mut course.trail.connect).await {
             Ok(ticket) => ticket,
@@ -58,7 +59,7 @@ impl Upstream {
             Err(error) => return Err(Failed::new(failure(&error), lease, request)),
         };
         let (mut pump, mut timer) = (Pump::new(stream, request), Timer::default());
-        match await_head(response, &mut pump, &mut timer, &deadlines).await {
+        match await_head(response, &mut pump, &mut timer, &deadlines, early).await {
             Ok(response) => {
                 let is_final = !self.policy.retries.statuses.contains(&response.status());
                 let came = Came2 { ticket, response, pump, timer, deadlines };
@@ -109,10 +110,20 @@ async fn await_head(
     pump: &mut Pump,
     timer: &mut Timer,
     deadlines: &Deadlines,
+    early: Early<'_>,
 ) -> Result<Response<RecvStream>, Failure> {
+    let mut interim = 0;
     poll_fn(|cx| {
         if let Poll::Ready(Err(BodyFailed)) = pump.poll(cx) {
             return Poll::Ready(Err(Failure::ClientBody));
+        }
+        // Before the response, which would pass over them. h2 bounds the size of each.
+        while let Poll::Ready(Some(Ok(head))) = response.poll_informational(cx) {
+            interim += 1;
+            if interim > MOST_INTERIM {
+                return Poll::Ready(Err(TOO_MUCH_INTERIM));
+            }
+            early(head);
         }
         if let Poll::Ready(head) = Pin::new(&mut response).poll(cx) {
             return Poll::Ready(head.map_err(|error| failure(&error)));

@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use hyper::Response;
 use hyper::body::Frame;
 use hyper::http::response::Parts;
 use tokio::io::AsyncReadExt;
@@ -17,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::chunks::{Chunks, Found};
 use super::dial::Open;
-use super::exchange::Failure;
+use super::exchange::{Early, Failure, MOST_INTERIM, MOST_INTERIM_BYTES, TOO_MUCH_INTERIM};
 use super::response_head::{self, BodyKind};
 use super::sending::{BodyFailed, Sending};
 use super::wire::Wire;
@@ -26,8 +27,6 @@ use super::wire::Wire;
 const LEAST_READ: usize = 8 * 1024;
 /// The most that is read at a time, and the largest head of a response.
 const MOST_READ: usize = 64 * 1024;
-/// The most interim responses before the one that counts.
-const MOST_INTERIM: u8 = 16;
 
 /// A connection, idle or with one request on its way.
 pub(super) struct Link {
@@ -40,7 +39,8 @@ pub(super) struct Link {
     reach: usize,
     /// A byte has come since the last request was sent.
     heard: bool,
-    interim: u8,
+    /// How many interim responses have come, and how large their heads were together.
+    interim: (u8, usize),
     reading: Reading,
     /// The server means to keep the connection.
     kept: bool,
@@ -74,7 +74,7 @@ impl Link {
             unread: Bytes::new(),
             reach: LEAST_READ,
             heard: false,
-            interim: 0,
+            interim: (0, 0),
             reading: Reading::Done,
             kept: true,
             timer: None,
@@ -84,7 +84,7 @@ impl Link {
 
     /// Gets ready for a request and its response.
     pub(super) fn begin(&mut self) {
-        (self.heard, self.interim, self.reading) = (false, 0, Reading::Head { searched: 0 });
+        (self.heard, self.interim, self.reading) = (false, (0, 0), Reading::Head { searched: 0 });
     }
 
     /// Writes a request on, as [`Sending::poll`] does.
@@ -95,19 +95,26 @@ impl Link {
         sending.poll(cx, &mut self.wire)
     }
 
-    /// Reads the response's head, interim ones passed over. `is_head` says that the request's method was HEAD.
+    /// Reads the response's head; interim ones before it go to `early`. `is_head` says that the request's method was HEAD.
     ///
     /// # Errors
     /// It does not come, or cannot be passed on.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, is_head: bool) -> Poll<Result<Parts, Failure>> {
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_head: bool,
+        early: Early<'_>,
+    ) -> Poll<Result<Parts, Failure>> {
         loop {
             if let Some(head) = self.take_head()? {
                 let parts = response_head::parse(&head)?;
                 if parts.status.is_informational() && parts.status.as_u16() != 101 {
-                    self.interim += 1;
-                    if self.interim > MOST_INTERIM {
-                        return Poll::Ready(Err(Failure::Protocol("too many interim responses come before it")));
+                    let (count, bytes) = self.interim;
+                    self.interim = (count + 1, bytes + head.len());
+                    if count >= MOST_INTERIM || bytes + head.len() > MOST_INTERIM_BYTES {
+                        return Poll::Ready(Err(TOO_MUCH_INTERIM));
                     }
+                    early(Response::from_parts(parts, ()));
                     continue;
                 }
                 self.kept = response_head::keeps_connection(&parts);

@@ -2,6 +2,7 @@
 
 mod failures;
 mod http2;
+mod interim;
 mod upgrade;
 
 use std::io::{Read, Write};

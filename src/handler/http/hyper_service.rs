@@ -10,7 +10,7 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 
 use super::tower::{ServiceBody, answered};
-use super::{BoxError, HttpService, Reply, RequestBody};
+use super::{BoxError, HttpService, Interim, Reply, RequestBody};
 use crate::identity::ConnectionInfo;
 
 /// Serves a hyper service, such as [`service_fn`](hyper::service::service_fn) makes.
@@ -37,7 +37,12 @@ where
 {
     type Body = ServiceBody<B>;
 
-    async fn call(self: Arc<Self>, mut request: Request<RequestBody>, info: &Arc<ConnectionInfo>) -> Reply<Self::Body> {
+    async fn call(
+        self: Arc<Self>,
+        mut request: Request<RequestBody>,
+        info: &Arc<ConnectionInfo>,
+        _: &Interim,
+    ) -> Reply<Self::Body> {
         request.extensions_mut().insert(info.clone());
         answered(self.0.call(request).await.map_err(Into::into), info)
     }

@@ -12,7 +12,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use tower_service::Service;
 
-use super::{BoxError, HttpService, Reply, RequestBody, never};
+use super::{BoxError, HttpService, Interim, Reply, RequestBody, never};
 use crate::identity::ConnectionInfo;
 use crate::metrics::RequestFailure;
 
@@ -44,7 +44,12 @@ where
 {
     type Body = ServiceBody<B>;
 
-    async fn call(self: Arc<Self>, mut request: Request<RequestBody>, info: &Arc<ConnectionInfo>) -> Reply<Self::Body> {
+    async fn call(
+        self: Arc<Self>,
+        mut request: Request<RequestBody>,
+        info: &Arc<ConnectionInfo>,
+        _: &Interim,
+    ) -> Reply<Self::Body> {
         request.extensions_mut().insert(info.clone());
         let mut service = self.0.clone();
         // Errors become `BoxError` at once: theirs need not be `Send`, and must not be held across a wait.

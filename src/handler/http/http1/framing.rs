@@ -83,6 +83,14 @@ pub(super) fn begin(output: &mut Output, head: &Parts, length: Option<u64>, term
     framing
 }
 
+/// Writes an interim response, which is a head alone. The client speaks HTTP/1.1.
+pub(super) fn interim(output: &mut Output, head: &Parts) {
+    let buffer = output.buffer();
+    status_line(buffer, head, true);
+    head.headers.iter().for_each(|(name, value)| line(buffer, name, value.as_bytes()));
+    buffer.extend_from_slice(b"\r\n");
+}
+
 impl Framing {
     fn of(status: StatusCode, length: Option<u64>, terms: &Terms) -> Self {
         if terms.is_head || super::super::answer::has_no_body(status) {

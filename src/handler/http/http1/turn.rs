@@ -21,6 +21,7 @@ use super::super::challenge;
 use super::super::exchange::Exchange;
 use super::super::fault::Fault;
 use super::super::head::{Accepted, BodyKind};
+use super::super::interim::Interim;
 use super::super::scan::{Phase, Piece};
 use super::super::upgrade::{Switch, offer};
 use super::super::{BoxError, HttpService, Reply, Told};
@@ -161,10 +162,13 @@ impl Http1<'_> {
             return Ok(Err(fault));
         }
         let gate = self.gate;
-        let mut call = pin!(Arc::clone(service).call(request, &gate.info));
+        let interim = Interim::new(turn.terms.is_11);
+        let mut call = pin!(Arc::clone(service).call(request, &gate.info, &interim));
         let asking = poll_fn(|cx| {
             loop {
-                if let Poll::Ready(reply) = call.as_mut().poll(cx) {
+                let polled = call.as_mut().poll(cx);
+                self.write_interim(&interim);
+                if let Poll::Ready(reply) = polled {
                     return Poll::Ready(Ok(Ok(reply)));
                 }
                 if let Err(error) = ready!(self.poll_feed(cx, turn)) {
@@ -181,6 +185,15 @@ impl Http1<'_> {
         }))
     }
 
+    /// Writes the heads that go before the answer; a client that takes nothing is spared them.
+    fn write_interim(&mut self, interim: &Interim) {
+        for head in interim.take() {
+            if self.wire.output.has_room() {
+                framing::interim(&mut self.wire.output, &head.into_parts().0);
+            }
+        }
+    }
+
     /// Only 101 switches, and only when every byte of the request was HTTP.
     fn may_switch<B>(&self, response: &Response<B>) -> bool {
         response.status() == StatusCode::SWITCHING_PROTOCOLS && self.scanner.phase() == Phase::Between
@@ -188,14 +201,15 @@ impl Http1<'_> {
 
     /// Ready when the service is to be asked again: what it waits for, of the request's body, has come.
     fn poll_feed(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Poll<Result<(), ServeError>> {
-        if !turn.feed.as_ref().is_some_and(|feed| feed.is_wanted(cx)) {
-            self.wire.check_reset(cx).map_err(client)?;
-            return Poll::Pending;
-        }
-        if mem::take(&mut self.expects) && self.wire.input.is_empty() {
+        let is_wanted = turn.feed.as_ref().is_some_and(|feed| feed.is_wanted(cx));
+        if is_wanted && mem::take(&mut self.expects) && self.wire.input.is_empty() {
             self.wire.output.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         let _ = self.wire.poll_send(cx).map_err(client)?; // whether it is taken shows when the answer is
+        if !is_wanted {
+            self.wire.check_reset(cx).map_err(client)?;
+            return Poll::Pending;
+        }
         while !self.hand_over(turn, cx.waker()) {
             match self.wire.poll_fill(cx).map_err(client)? {
                 Poll::Ready(true) => self.since = None,

@@ -25,7 +25,7 @@ use super::super::date;
 use super::super::deadline::Deadline;
 use super::super::exchange::Exchange;
 use super::super::fault::Fault;
-use super::super::{BoxError, HttpService, Reply};
+use super::super::{BoxError, HttpService, Interim, Reply};
 use super::request::check;
 
 /// A request's place among those in work, from the moment that h2 hands it on.
@@ -111,13 +111,21 @@ impl<S: HttpService> Turn<S> {
     /// What is answered; nothing where the client gives the request up meanwhile.
     async fn ask(&mut self, request: Request<RecvStream>) -> Option<(Result<Response<S::Body>, Fault>, Exchange)> {
         let Self { link, work, respond } = self;
+        let interim = Interim::new(true);
         let mut asking = pin!(async {
             work.take_place().await;
-            serve(link, request).await
+            serve(link, request, &interim).await
         });
-        poll_fn(|cx| match asking.as_mut().poll(cx) {
-            Poll::Ready(asked) => Poll::Ready(Some(asked)),
-            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        poll_fn(|cx| {
+            let asked = asking.as_mut().poll(cx);
+            for mut head in interim.take() {
+                strip(head.headers_mut());
+                let _ = respond.send_informational(head); // it fails only where the client has reset the stream
+            }
+            match asked {
+                Poll::Ready(asked) => Poll::Ready(Some(asked)),
+                Poll::Pending => respond.poll_reset(cx).map(|_| None),
+            }
         })
         .await
     }
@@ -151,6 +159,7 @@ impl<S: HttpService> Turn<S> {
 async fn serve<S: HttpService>(
     link: &Link<S>,
     mut request: Request<RecvStream>,
+    interim: &Interim,
 ) -> (Result<Response<S::Body>, Fault>, Exchange) {
     let gate = &link.gate;
     let mut exchange = Exchange::begin(gate, &request);
@@ -165,7 +174,7 @@ async fn serve<S: HttpService>(
     let (body, intake) = RequestBody::http2(stream, &head.headers, gate);
     exchange.share(intake);
     let request = Request::from_parts(head, body);
-    let Reply { response, told } = link.service.clone().call(request, &gate.info).await;
+    let Reply { response, told } = link.service.clone().call(request, &gate.info, interim).await;
     if exchange.took_too_much() {
         exchange.refuse(&Fault::BODY_TOO_LARGE);
         return (Err(Fault::BODY_TOO_LARGE), exchange);

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use crate::access_log::AccessLog;
 use crate::clients::Clients;
 use crate::drain::Drain;
-use crate::handler::http::{BoxError, HttpInstance, HttpService, Reply, RequestBody, never, upgrade};
+use crate::handler::http::{BoxError, HttpInstance, HttpService, Interim, Reply, RequestBody, never, upgrade};
 use crate::handler::{Connection, Context, Instance, Limits, ServeError, Timeouts};
 use crate::identity::{Class, ConnectionInfo, Endpoint, EndpointName, Kept, Local, Remote};
 use crate::metrics::{EndpointMetrics, RequestRefusal};
@@ -31,7 +31,12 @@ pub(super) struct Show;
 impl HttpService for Show {
     type Body = BoxBody<Bytes, BoxError>;
 
-    async fn call(self: Arc<Self>, request: Request<RequestBody>, _: &Arc<ConnectionInfo>) -> Reply<Self::Body> {
+    async fn call(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        _: &Arc<ConnectionInfo>,
+        _: &Interim,
+    ) -> Reply<Self::Body> {
         match request.uri().path() {
             "/unread" => text(StatusCode::OK, "unread"),
             "/slow" => {

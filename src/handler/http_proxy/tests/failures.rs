@@ -123,13 +123,3 @@ async fn a_head_beyond_every_bound_is_not_passed_on() {
         assert!(got.starts_with("HTTP/1.1 502") && got.contains("http_response_header_section_size"), "{got}");
     }
 }
-
-#[tokio::test]
-async fn interim_responses_are_passed_over() {
-    let origin = Origin::closing_after(
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-    )
-    .await;
-    let answer = Gateway::before(&[origin.address]).await.get().await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ok"), "{answer}");
-}

@@ -156,7 +156,8 @@ impl Wake for Counting {
 
 async fn exchange(upstream: &Upstream) -> usize {
     let request = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap();
-    let Answer::Response(response) = upstream.exchange(Sending::new(request, |_| {}), None).await.unwrap().answer
+    let Answer::Response(response) =
+        upstream.exchange(Sending::new(request, |_| {}), None, &|_| {}).await.unwrap().answer
     else {
         panic!("it switched")
     };
