@@ -555,6 +555,10 @@ pub struct HttpProxyConfig {
     /// Where requests go; the first match wins.
     #[serde(default)]
     pub routes: Vec<RouteConfig>,
+    /// Whether a path is passed on whose slash is encoded twice, such as `/a%252Fb`: who takes escapes back twice reads `/a/b`.
+    /// Otherwise it is refused. Routes that such a reader would not keep to refuse it in any case, and so do dot segments.
+    #[serde(default)]
+    pub double_encoded_slashes: bool,
 }
 
 /// One `[[handlers.NAME.routes]]`: what a request must match, and where it then goes.

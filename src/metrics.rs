@@ -313,6 +313,8 @@ labels! {
         HttpRequestError = "http_request_error",
         /// The server's answer counts as a failure.
         ProxyInternalResponse = "proxy_internal_response",
+        /// The request has come this way before.
+        ProxyLoopDetected = "proxy_loop_detected",
         /// What was to answer failed in the gateway itself.
         ProxyInternalError = "proxy_internal_error",
         /// The client left before it had all of the answer, or broke a session off.

@@ -17,10 +17,10 @@ fuzz_target!(|data: &str| {
     }
     let (Some(guard), Ok(uri)) = (Guarded::new(guarded), target.parse::<Uri>()) else { return };
     let Some(sent) = guard.passes_on(&uri) else { return };
-    let forbidden = Reader { parameters: Parameters::Kept, backslash: false }.segments(guarded);
+    let forbidden = Reader { parameters: Parameters::Kept, backslash: false, rounds: 1 }.segments(guarded);
     for parameters in [Parameters::Kept, Parameters::DroppedFirst, Parameters::DroppedLast] {
-        for backslash in [false, true] {
-            let read = Reader { parameters, backslash }.segments(&sent);
+        for (backslash, rounds) in [(false, 1), (true, 1), (false, 2), (true, 2), (true, 3)] {
+            let read = Reader { parameters, backslash, rounds }.segments(&sent);
             assert!(!read.iter().any(|segment| segment == b"." || segment == b".."), "a dot segment in {sent:?}");
             assert!(!read.starts_with(&forbidden), "{sent:?} is read as under {guarded:?}");
         }
@@ -32,6 +32,8 @@ struct Reader {
     parameters: Parameters,
     /// A backslash is a slash.
     backslash: bool,
+    /// How often escapes are taken back.
+    rounds: usize,
 }
 
 /// What it makes of `;` and what follows in a segment.
@@ -53,7 +55,7 @@ impl Reader {
             }
             _ => path.as_bytes().to_vec(),
         };
-        let plain = unescaped(&path);
+        let plain = (0..self.rounds).fold(path, |path, _| unescaped(&path));
         let segments = plain.split(|b| *b == b'/' || (self.backslash && *b == b'\\')).map(|segment| {
             let end = segment.iter().position(|b| *b == b';' && self.parameters == Parameters::DroppedLast);
             segment[..end.unwrap_or(segment.len())].to_vec()

@@ -45,6 +45,7 @@ use crate::upstream::{Answer, Answered, LookUp, Outgoing, OwnFields, Protocol, S
 pub struct HttpProxy {
     routes: Vec<Route>,
     default: Option<Arc<Upstream>>,
+    passes_double_encoding: bool,
 }
 
 /// The `http-proxy` handler as one endpoint has it.
@@ -56,6 +57,8 @@ pub struct HttpProxyService {
     default: Option<(Arc<Upstream>, RouteId)>,
     /// What requests are counted under.
     counted: Arc<Routes>,
+    /// Passes on a path with a slash that is encoded twice.
+    passes_double_encoding: bool,
     signature: Signature,
 }
 
@@ -78,7 +81,8 @@ impl HttpProxy {
             errors.push((String::new(), "it leads nowhere; add `upstream` or `routes`".to_owned()));
         }
         let routes = routes::compile(&config.routes, &Names { upstream, fronts }, &mut errors);
-        if errors.is_empty() { Ok(Self { routes, default }) } else { Err(errors) }
+        let passes_double_encoding = config.double_encoded_slashes;
+        if errors.is_empty() { Ok(Self { routes, default, passes_double_encoding }) } else { Err(errors) }
     }
 
     /// The service of one endpoint; it goes on with the counters of `before`, where it takes that one's place.
@@ -94,7 +98,13 @@ impl HttpProxy {
             route.id = Some(counted.id(place));
         }
         let default = self.default.clone().map(|upstream| (upstream, counted.id(routes.len())));
-        HttpProxyService { routes, default, counted: Arc::new(counted), signature: Signature::new(&endpoint.name) }
+        HttpProxyService {
+            routes,
+            default,
+            counted: Arc::new(counted),
+            passes_double_encoding: self.passes_double_encoding,
+            signature: Signature::new(&endpoint.name),
+        }
     }
 }
 
@@ -167,10 +177,13 @@ impl HttpProxyService {
     /// Everything before the upstream is asked; an answer where it need not be.
     fn prepare(&self, request: Request<RequestBody>, info: &ConnectionInfo) -> Result<Ready, Box<Reply<ProxyBody>>> {
         let (head, body) = request.into_parts();
-        if head.method == Method::CONNECT {
-            return Err(refusal(StatusCode::NOT_IMPLEMENTED, "CONNECT is not served"));
+        if matches!(head.method, Method::CONNECT | Method::TRACE) {
+            return Err(refusal(StatusCode::NOT_IMPLEMENTED, "the method is not served")); // whatever engine it came by
         }
         let target = Target::of(&head).map_err(bad_request)?;
+        if !self.passes_double_encoding && path::hides_slash(target.path(&head)) {
+            return Err(bad_request("the path holds a slash that is encoded twice"));
+        }
         let (host, path) = (target.host(), target.path(&head));
         let facts = Facts { host, path, method: &head.method, fields: &head.headers };
         let route = routes::choose(&self.routes, facts).map_err(bad_request)?;
@@ -202,8 +215,11 @@ impl HttpProxyService {
         mut target: Target,
         info: &ConnectionInfo,
     ) -> Result<Ready, Box<Reply<ProxyBody>>> {
+        if self.signature.has_signed(&head.headers) {
+            return Err(Box::new(response::looped()));
+        }
         if count_forwards(&mut head).map_err(bad_request)? == Onward::Stop {
-            return Err(Box::new(last_hop(&head.method)));
+            return Err(Box::new(response::text(StatusCode::NO_CONTENT, Bytes::new()).into()));
         }
         let has_body = !body.is_end_stream();
         let key = upstream.policy.key.as_ref().and_then(|source| request::key(source, &head, info));
@@ -306,9 +322,9 @@ enum Onward {
     Stop,
 }
 
-/// Counts `Max-Forwards` down, for the methods that it is for (RFC 9110, section 7.6.2).
+/// Counts `Max-Forwards` down, for the method that it is for and that is passed on (RFC 9110, section 7.6.2).
 fn count_forwards(head: &mut Parts) -> Result<Onward, &'static str> {
-    if !matches!(head.method, Method::OPTIONS | Method::TRACE) {
+    if head.method != Method::OPTIONS {
         return Ok(Onward::Go);
     }
     let Some(value) = head.headers.get(MAX_FORWARDS) else { return Ok(Onward::Go) };
@@ -317,13 +333,4 @@ fn count_forwards(head: &mut Parts) -> Result<Onward, &'static str> {
     let Some(left) = left.checked_sub(1) else { return Ok(Onward::Stop) };
     head.headers.insert(MAX_FORWARDS, HeaderValue::from(left));
     Ok(Onward::Go)
-}
-
-/// Answers a request that was to come this far and no further.
-fn last_hop(method: &Method) -> Reply<ProxyBody> {
-    if *method == Method::TRACE {
-        // Reflecting a request would show a page's script the fields that it may not see.
-        return response::refuse(StatusCode::NOT_IMPLEMENTED, "TRACE is not answered here");
-    }
-    response::text(StatusCode::NO_CONTENT, Bytes::new()).into()
 }

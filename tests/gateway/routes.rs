@@ -141,3 +141,25 @@ fn check_names_every_route_that_is_wrong_or_never_reached() {
         assert!(errors.contains(part), "{part}:\n{errors}");
     }
 }
+
+#[test]
+fn slashes_that_are_encoded_twice_go_on_where_that_is_wanted_and_never_past_a_route() {
+    let upstream = mirror();
+    let ask = |gateway: &Gateway, path: &str| {
+        ask(&mut connect(gateway.address("front")), format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+    };
+    let guard = "[[handlers.site.routes]]\npath = \"/private/\"\nrespond = { status = 403 }";
+    let strict = gateway(&upstream, guard);
+    let lax = gateway(&upstream, &format!("double_encoded_slashes = true\n{guard}"));
+    let job = "/job/feature%252Fone/build";
+    let refused = ask(&strict, job);
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("a slash that is encoded twice"), "{}", refused.body);
+    let passed = ask(&lax, job);
+    assert!(passed.status == 200 && passed.body.starts_with(&format!("GET {job} ")), "{}", passed.body);
+    for path in
+        ["/private%252Fx", "/%2570rivate/x", "/x/%252e%252e/private", "/x%252F..%252Fprivate", "/%25252fprivate"]
+    {
+        assert_eq!((ask(&strict, path).status, ask(&lax, path).status), (400, 400), "{path}");
+    }
+}

@@ -56,10 +56,10 @@ impl Fault {
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, RequestRefusal::HeadTooLarge, detail)
     }
 
-    /// A method that the gateway does not implement (RFC 9110, section 9.1).
-    pub(super) const fn method(detail: &'static str) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, RequestRefusal::Method, detail)
-    }
+    /// A method that is not implemented (RFC 9110, section 9.1): a gateway is no tunnel, so there is no CONNECT, and TRACE would
+    /// show whoever gets the answer the credentials and the gateway's own fields that the request had (section 9.3.8).
+    pub(super) const METHOD: Self =
+        Self::new(StatusCode::NOT_IMPLEMENTED, RequestRefusal::Method, "the method is not implemented");
 
     /// The host needs other client authentication than the connection had (RFC 9110, section 15.5.20).
     pub(super) const MISDIRECTED: Self = Self::new(

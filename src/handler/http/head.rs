@@ -188,9 +188,8 @@ impl Said {
         if !is_visible(target) {
             return Err(Fault::malformed("the request target has a character that is not allowed"));
         }
-        if method == b"CONNECT" {
-            // A gateway is no tunnel (RFC 9110, sections 9.1 and 9.3.6).
-            return Err(Fault::method("the method is not implemented"));
+        if matches!(method, b"CONNECT" | b"TRACE") {
+            return Err(Fault::METHOD);
         }
         (self.method, self.target) = (Span::new(0, method.len()), Span::new(first + 1, target.len()));
         self.authority = target_authority(method, target)?.map(|length| {

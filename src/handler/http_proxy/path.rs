@@ -19,11 +19,16 @@ pub(super) fn normal(path: &str) -> Result<Cow<'_, str>, &'static str> {
     without_dot_segments(&escaped(path)?).map(Cow::Owned)
 }
 
+/// How many readers there may be behind one another, each of which takes escapes back: an upstream, what it passes requests
+/// on to, and a framework there.
+const READERS: usize = 3;
+
 /// The path as lenient upstreams would read it: escapes are taken back, escaped slashes and backslashes are slashes, path
 /// parameters (`;…`) are dropped, empty segments are no segments. Nothing where that changes nothing.
 ///
 /// There are two readings, since an escaped slash within a parameter is dropped with it by whoever looks for parameters
-/// first. A byte above 127 is read as the character of that number: the text is for comparison alone.
+/// first, and as many for each reader that takes escapes back again. A byte above 127 is read as the character of that
+/// number: the text is for comparison alone.
 ///
 /// `normal` must be a normal form.
 pub(super) fn lenient(normal: &str) -> Vec<String> {
@@ -31,25 +36,55 @@ pub(super) fn lenient(normal: &str) -> Vec<String> {
     if memchr::memchr2(b';', b'%', bytes).is_none() && memchr::memmem::find(bytes, b"//").is_none() {
         return Vec::new();
     }
-    let segments = || normal.split('/').map(plain);
-    let slashes_first = joined(segments().flat_map(|segment| split_at_slashes(&segment)), normal);
-    let parameters_first =
-        joined(segments().flat_map(|segment| split_at_slashes(without_parameters(&segment))), normal);
-    let mut readings = vec![slashes_first, parameters_first];
+    let dropped: Vec<&str> = normal.split('/').map(without_parameters).collect();
+    let mut readings = Vec::new();
+    for mut text in [normal.to_owned(), dropped.join("/")] {
+        for _ in 0..READERS {
+            readings.extend(readings_of(&text));
+            text = plain(&text);
+            if !text.contains('%') {
+                break;
+            }
+        }
+    }
+    readings.sort_unstable();
     readings.dedup();
     readings
 }
 
-/// A normal path with its escapes taken back, as [`lenient`] does, for comparison with what it returns.
-pub(super) fn plain(normal: &str) -> String {
-    let mut pieces = normal.split('%');
+fn readings_of(text: &str) -> [String; 2] {
+    let segments = || text.split('/').map(plain);
+    let slashes_first = joined(segments().flat_map(|segment| split_at_slashes(&segment)), text);
+    let parameters_first = joined(segments().flat_map(|segment| split_at_slashes(without_parameters(&segment))), text);
+    [slashes_first, parameters_first]
+}
+
+/// A path with its escapes taken back, as [`lenient`] does, for comparison with what it returns. What is no escape stays.
+pub(super) fn plain(path: &str) -> String {
+    let mut pieces = path.split('%');
     let mut plain = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
-        let (digits, rest) = piece.split_at_checked(2).unwrap_or((piece, ""));
-        plain.extend(escaped_byte(digits).map(char::from));
+        let escape = piece.split_at_checked(2).and_then(|(digits, rest)| Some((escaped_byte(digits)?, rest)));
+        let (byte, rest) = escape.unwrap_or((b'%', piece));
+        plain.push(char::from(byte));
         plain.push_str(rest);
     }
     plain
+}
+
+/// Whether a slash, backslash or NUL is encoded more than once, so that the upstream does not see it and a reader behind it does.
+pub(super) fn hides_slash(normal: &str) -> bool {
+    let slashes = |text: &str| text.matches(['/', '\\', '\0']).count();
+    if !normal.contains("%25") {
+        return false;
+    }
+    let mut read = plain(normal);
+    (1..READERS).any(|_| {
+        let again = plain(&read);
+        let hides = slashes(&again) > slashes(&read);
+        read = again;
+        hides
+    })
 }
 
 /// Whether a reader could take the path for another one: it has parameters, empty segments, or escapes of characters that
@@ -168,9 +203,14 @@ fn without_dot_segments(path: &str) -> Result<String, &'static str> {
     Ok(kept)
 }
 
-/// Whether a lenient reader would find a dot segment in it: `..;x`, `..%3B`, `..%2F`, `x%5C..`.
+/// Whether a lenient reader would find a dot segment in it: `..;x`, `..%3B`, `..%2F`, `x%5C..`, `%252E%252E`.
 fn hides_dot_segment(segment: &str) -> bool {
-    plain(segment).split(['/', '\\']).map(without_parameters).any(|part| matches!(part, "." | ".."))
+    let readers = if segment.contains('%') { READERS } else { 1 };
+    let mut read = segment.to_owned();
+    (0..readers).any(|_| {
+        read = plain(&read);
+        read.split(['/', '\\']).map(without_parameters).any(|part| matches!(part, "." | ".."))
+    })
 }
 
 #[cfg(test)]
@@ -226,6 +266,11 @@ mod tests {
             "/..%2fx",
             "/x%5c..",
             "/.%2f",
+            "/a/%252e%252E/b",
+            "/a/%25252e./b",
+            "/a/..%252f..%252fb",
+            "/a/x%255c..",
+            "/a/%25%32e%252e/",
         ] {
             assert!(normal(path).is_err(), "{path}");
         }
@@ -243,8 +288,29 @@ mod tests {
             ("/a;x%2Fb/c", vec!["/a/b/c", "/a/c"]),
             ("/a%3Ab%20c", vec!["/a:b c"]),
             ("//", vec!["/"]),
+            ("/private%252Fx", vec!["/private%2Fx", "/private/x"]),
+            ("/a;b/%2561", vec!["/a/%61", "/a/a"]),
+            ("/50%25", vec!["/50%"]),
         ] {
             assert_eq!(lenient(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_slash_that_only_a_later_reader_sees_is_hidden() {
+        for (path, expected) in [
+            ("/a%252Fb", true),
+            ("/a%252fb", true),
+            ("/a%25252Fb", true),
+            ("/a%255Cb", true),
+            ("/a%2500b", true),
+            ("/a%25%32%46b", true),
+            ("/a%2Fb", false),
+            ("/100%25/b%2520c", false),
+            ("/a%252", false),
+            ("/a%25zz", false),
+        ] {
+            assert_eq!(hides_slash(&normal(path).unwrap()), expected, "{path}");
         }
     }
 
@@ -266,7 +332,7 @@ mod tests {
     fn paths() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
             "/", ".", "..", "a", "Z", ";", "%2e", "%2E", "%2f", "%5c", "%41", "%c3", "~", "%", "//", "é", "%25", "%3b",
-            "|",
+            "|", "25", "2e", "2f",
         ]);
         prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
     }

@@ -3,6 +3,7 @@
 //! Owns the target (`Target`), the fields that are taken away, and those that say who asks: `Forwarded` (RFC 7239) with
 //! its older cousins, `Portcullis-Endpoint`, `Client-Cert` (RFC 9440) and `Via`. Called by `http_proxy`.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -143,6 +144,8 @@ static MAY_NAME: [bool; 256] = {
 #[derive(Debug)]
 pub(super) struct Signature {
     endpoint: HeaderValue,
+    /// What `Via` calls this endpoint, and nobody else.
+    pseudonym: String,
     /// The end of `Forwarded`, from the quotation mark that closes the host.
     by: String,
     client_cert: ClientCert,
@@ -169,7 +172,18 @@ impl Signature {
     pub(super) fn new(endpoint: &EndpointName) -> Self {
         // The name's alphabet is within both a field's and a node's; `EndpointName` sees to it.
         let value = HeaderValue::from_str(endpoint.as_str()).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { endpoint: value, by: format!("\";by=_{endpoint}"), client_cert: ClientCert::default() }
+        let by = format!("\";by=_{endpoint}");
+        Self { endpoint: value, pseudonym: pseudonym(), by, client_cert: ClientCert::default() }
+    }
+
+    /// Whether a request has been here before: whatever it has passed since, `Via` may have grown but not lost an entry (RFC
+    /// 9110, section 7.6.3).
+    pub(super) fn has_signed(&self, fields: &HeaderMap) -> bool {
+        let is_mine = |line: &HeaderValue| {
+            let words = line.as_bytes().split(|b| matches!(b, b',' | b' ' | b'\t' | b'('));
+            words.into_iter().any(|word| word == self.pseudonym.as_bytes())
+        };
+        fields::has(fields, &VIA) && fields.get_all(VIA).iter().any(is_mine)
     }
 
     /// Adds what the gateway says of itself and of the client. `received` is the version that the client spoke.
@@ -194,7 +208,7 @@ impl Signature {
         let mut space = [0; LONGEST_ADDRESS];
         let client = address(&mut space, ip);
         let (open, close): (&[u8], &[u8]) = if ip.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
-        fields.add(&VIA, &[via(received).as_bytes()]);
+        fields.add(&VIA, &[received_in(received).as_bytes(), b" ", self.pseudonym.as_bytes()]);
         // `for=192.0.2.1;proto=https;host="example.com";by=_internet`
         let by = self.by.as_bytes();
         fields.add(&FORWARDED, &[b"for=", open, client, close, b";proto=", scheme, b";host=\"", host, by]);
@@ -321,7 +335,23 @@ fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
+/// A name for `Via`, other than that of any other endpoint, process or machine, so that gateways may stand in a row, and an
+/// endpoint before another of the same gateway. A reload that makes the handler anew gives it another.
+fn pseudonym() -> String {
+    let random = RandomState::new().hash_one(());
+    format!("portcullis-{:012x}", random >> 16)
+}
+
 /// `Via` names the version that the message was received in (RFC 9110, section 7.6.3).
+fn received_in(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    }
+}
+
+/// What an answer's `Via` says; nobody needs to tell this gateway from others there.
 pub(super) fn via(received: Version) -> HeaderValue {
     HeaderValue::from_static(match received {
         Version::HTTP_2 => "2 portcullis",
@@ -418,7 +448,7 @@ mod tests {
         assert_eq!((head.version, head.uri.to_string().as_str()), (Version::HTTP_11, "/a?b"));
         assert_eq!(head.headers["host"], "example.com:8443");
         assert_eq!(head.headers["cookie"], "a=1; b=2; c=3");
-        assert_eq!(head.headers["via"], "2 portcullis");
+        assert!(head.headers["via"].to_str().unwrap().starts_with("2 portcullis-"));
         let forwarded = "for=\"[2001:db8::1]\";proto=https;host=\"example.com:8443\";by=_internet";
         assert_eq!(head.headers["forwarded"], forwarded);
         assert_eq!(head.headers["x-forwarded-for"], "2001:db8::1");

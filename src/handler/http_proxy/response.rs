@@ -90,10 +90,19 @@ pub(super) fn redirect(status: StatusCode, location: HeaderValue) -> Response<Pr
 
 /// Refuses a request that the client should not have sent like this; `why` is a few words from a closed set.
 pub(super) fn refuse(status: StatusCode, why: &'static str) -> Reply<ProxyBody> {
+    failed(status, RequestFailure::HttpRequestError, why)
+}
+
+/// Refuses a request that has come to this endpoint before (RFC 5842, section 7.2; RFC 9209, section 2.3.24).
+pub(super) fn looped() -> Reply<ProxyBody> {
+    failed(StatusCode::LOOP_DETECTED, RequestFailure::ProxyLoopDetected, "the request has passed this endpoint before")
+}
+
+fn failed(status: StatusCode, error: RequestFailure, why: &'static str) -> Reply<ProxyBody> {
     let mut response = text(status, sentence(status, why));
-    let proxy_status = format!("portcullis; error=http_request_error; details=\"{why}\"");
+    let proxy_status = format!("portcullis; error={error}; details=\"{why}\"");
     response.headers_mut().extend(HeaderValue::try_from(proxy_status).ok().map(|value| (PROXY_STATUS, value)));
-    Reply::failed(response, RequestFailure::HttpRequestError)
+    Reply::failed(response, error)
 }
 
 /// Answers for an upstream that did not.

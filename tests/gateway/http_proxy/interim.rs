@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::Response;
 
 use crate::support::client::{connect, parse, read_head, read_response, read_to_close};
+use crate::support::h2::{Client, DATA, HEADERS};
 use crate::support::h2_upstream::{Http2Upstream, say};
 use crate::support::upstream::{Upstream, read_request};
 use crate::support::{Gateway, PATIENCE, http_proxy, with_app};
@@ -75,6 +76,19 @@ fn interim_responses_over_http_2_from_the_upstream_are_passed_on_too() {
     }
     go.send(()).unwrap();
     assert_eq!(read_response(&mut client).body, "ok");
+}
+
+#[test]
+fn a_client_of_http_2_gets_its_hints_while_the_answer_is_still_awaited() {
+    let (upstream, go) = holding_back(HINTS);
+    let gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
+    let mut client = Client::connect(gateway.address("front"));
+    client.get(1, "/");
+    let early = client.next_of(&[HEADERS]);
+    assert_eq!((early.status(), early.ends_stream()), (103, false));
+    go.send(()).unwrap();
+    assert_eq!(client.next_of(&[HEADERS]).status(), 200);
+    assert_eq!(client.next_of(&[DATA]).payload, b"ok");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use super::super::{authority, head};
 ///
 /// A request that names its authority by `Host` alone gets it into its URI, so that services look in one place.
 pub(super) fn check<B>(request: &mut Request<B>, scheme: &str) -> Result<(), Fault> {
-    if request.method() == Method::CONNECT {
-        return Err(Fault::method("the method is not implemented")); // RFC 9110, sections 9.1 and 9.3.6
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Fault::METHOD);
     }
     if request.headers().len() > usize::from(MAX_FIELDS) {
         return Err(Fault::too_large("the request has more than 100 fields"));

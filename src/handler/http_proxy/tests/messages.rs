@@ -32,10 +32,10 @@ async fn what_the_client_says_of_itself_or_its_connection_does_not_reach_the_ups
         "x-forwarded-proto: http",
         "x-forwarded-host: example.com:8443",
         "portcullis-endpoint: internet",
-        "via: 1.1 portcullis",
     ] {
         assert_eq!(seen.matches(&format!("\r\n{present}\r\n")).count(), 1, "{present} in {seen}");
     }
+    assert_eq!(seen.matches("\r\nvia: 1.1 portcullis-").count(), 1, "{seen}");
 }
 
 #[tokio::test]
@@ -77,6 +77,9 @@ async fn a_request_that_cannot_be_passed_on_safely_is_refused() {
         ("GET / HTTP/1.1\r\nHost: user@a", 400),
         ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: +1", 400),
         ("CONNECT a:1 HTTP/1.1\r\nHost: a:1", 501),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi", 501),
+        ("GET /a%252Fb HTTP/1.1\r\nHost: a", 400),
+        ("GET /a/%252e%252e/b HTTP/1.1\r\nHost: a", 400),
     ] {
         let answer = seen(&format!("{head}\r\nConnection: close\r\n\r\n")).await;
         assert!(answer.starts_with(&format!("http/1.1 {status}")), "{head} gave {answer}");
@@ -90,8 +93,6 @@ async fn max_forwards_is_counted_down_and_ends_here_at_zero() {
         |left: u32| format!("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {left}\r\nConnection: close\r\n\r\n");
     assert!(seen(&options(2)).await.contains("max-forwards: 1"));
     assert!(seen(&options(0)).await.starts_with("http/1.1 204"));
-    let trace = "TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n";
-    assert!(seen(trace).await.starts_with("http/1.1 501"));
 }
 
 #[tokio::test]
