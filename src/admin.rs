@@ -23,6 +23,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod tls_view;
+mod upstreams;
 mod version;
 mod views;
 

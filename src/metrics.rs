@@ -11,7 +11,7 @@ pub mod table;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::identity::{Group, TlsVersion};
 use crate::labels::labels;
@@ -449,6 +449,26 @@ labels! {
     }
 }
 
+/// When a worker last saw an exchange with a server fail, and why. One writer, any readers.
+#[derive(Debug, Default)]
+pub struct LastFailure(AtomicU64); // seconds of Unix time, and in the lowest byte the reason, counted from 1
+
+impl LastFailure {
+    /// Notes one that happens now.
+    pub fn note(&self, reason: UpstreamFailure) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.0.store(since.as_secs() << 8 | (reason as u64 + 1), Relaxed);
+    }
+
+    /// When, in seconds of Unix time, and why; `None` where none was seen.
+    #[must_use]
+    pub fn get(&self) -> Option<(u64, UpstreamFailure)> {
+        let packed = self.0.load(Relaxed);
+        let reason = usize::try_from(packed & 0xff).ok()?.checked_sub(1)?;
+        Some((packed >> 8, *UpstreamFailure::ALL.get(reason)?))
+    }
+}
+
 /// A worker's counters for one server of an upstream.
 #[derive(Debug, Default)]
 pub struct ServerCounters {
@@ -462,6 +482,8 @@ pub struct ServerCounters {
     pub active: Counter,
     /// `portcullis_upstream_failures_total`, by [`UpstreamFailure`].
     pub failures: [Counter; UpstreamFailure::ALL.len()],
+    /// The last of these, for the admin port's views.
+    pub last_failure: LastFailure,
     /// `portcullis_upstream_requests_active`: exchanges and sessions in work.
     pub in_work: Counter,
     /// `portcullis_upstream_ejections_total`

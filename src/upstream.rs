@@ -8,6 +8,7 @@ mod checks;
 mod chunks;
 mod dial;
 mod exchange;
+mod findings;
 mod health;
 mod http2;
 mod lease;
@@ -44,8 +45,10 @@ pub use self::balance::{Balance, address_key, hash};
 pub use self::checks::CheckPolicy;
 pub use self::dial::DialError;
 pub use self::exchange::{Answer, Answered, Early, ExchangeError, Failure};
-pub use self::health::EjectionPolicy;
+pub use self::findings::Finding;
+use self::findings::Last;
 use self::health::Health;
+pub use self::health::{EjectionPolicy, Standing};
 use self::http2::Connections;
 use self::lease::Queue;
 pub use self::lease::{Lease, Limit};
@@ -82,6 +85,8 @@ pub struct Upstream {
     /// Those of its servers that are named, and whom to ask for their addresses.
     names: Vec<NamedServer>,
     name_servers: Option<NameServers>,
+    /// How the last lookup of each of these ended.
+    looked_up: Vec<Last>,
     members: Arc<ArcSwap<Members>>,
     queue: Arc<Queue>,
     slots: ThreadLocal<Slot>,
@@ -108,6 +113,8 @@ pub struct Server {
     /// Where it is counted.
     pub metrics: Arc<ServerMetrics>,
     health: Health,
+    /// How its last active check ended.
+    checked: Last,
     /// How many exchanges it has in work over all workers, counted only where there is a limit.
     taken: AtomicU32,
     workers: ThreadLocal<Here>,
@@ -231,6 +238,7 @@ impl Upstream {
             tls: None,
             names: Vec::new(),
             name_servers: None,
+            looked_up: Vec::new(),
             metrics: Arc::default(),
             members: Arc::new(ArcSwap::from_pointee(members)),
             queue: Arc::default(),
@@ -247,12 +255,24 @@ impl Upstream {
     /// With servers that are looked up again and again.
     #[must_use]
     pub fn with_names(self, names: Vec<NamedServer>, servers: NameServers) -> Self {
-        Self { names, name_servers: Some(servers), ..self }
+        let looked_up = names.iter().map(|_| Last::default()).collect();
+        Self { names, looked_up, name_servers: Some(servers), ..self }
     }
 
     /// The addresses that a server's name has now.
     pub fn addresses_of(&self, name: &str) -> Vec<SocketAddr> {
         self.members().servers().filter(|server| *server.name == *name).map(|server| server.address).collect()
+    }
+
+    /// How the last lookup of a server's name ended, if there was one; `None` where the server is not looked up.
+    #[must_use]
+    pub fn looked_up(&self, name: &str) -> Option<Option<Finding>> {
+        self.lookups_of(name).map(Last::get)
+    }
+
+    fn lookups_of(&self, name: &str) -> Option<&Last> {
+        let of_name = self.names.iter().position(|named| *named.name == *name)?;
+        self.looked_up.get(of_name)
     }
 
     fn replace_members(&self, members: Members) {
@@ -375,6 +395,7 @@ impl Server {
             address,
             metrics: Arc::default(),
             health: Health::default(),
+            checked: Last::default(),
             taken: AtomicU32::new(0),
             workers: ThreadLocal::new(),
         }
@@ -391,6 +412,24 @@ impl Server {
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.health.is_usable(Instant::now())
+    }
+
+    /// How it is, and for how long.
+    #[must_use]
+    pub fn standing(&self, now: Instant) -> Standing {
+        self.health.standing(now)
+    }
+
+    /// How often in a row exchanges with it have failed.
+    #[must_use]
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.health.failures()
+    }
+
+    /// How its last active check ended; `None` where there was none.
+    #[must_use]
+    pub fn last_check(&self) -> Option<Finding> {
+        self.checked.get()
     }
 
     fn here(&self) -> &Here {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::admin::Admin;
 use crate::admin::answer::{Answer, HTML, JSON};
 use crate::admin::state::Snapshot;
-use crate::admin::{acme, dashboard, plugins, views};
+use crate::admin::{acme, dashboard, plugins, upstreams, views};
 
 /// One path and what it answers.
 pub(crate) struct Route {
@@ -43,6 +43,8 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/stats", content: JSON, about: "counters and rates, per endpoint, per upstream server and in total", answer: views::stats },
     Route { path: "/endpoints", content: JSON, about: "every endpoint: what it is and how it is", answer: views::endpoints },
     Route { path: "/endpoints/{name}", content: JSON, about: "one endpoint with its chains, findings and numbers", answer: views::endpoint },
+    Route { path: "/upstreams", content: JSON, about: "every upstream: how many of its servers may be taken, what they have in work, who waits", answer: upstreams::all },
+    Route { path: "/upstreams/{name}", content: JSON, about: "one upstream with its servers: each address, how it is, checks, lookups, failures", answer: upstreams::one },
     Route { path: "/certificates", content: JSON, about: "every chain: where it is served, when it ends, what it covers", answer: views::certificates },
     Route { path: "/acme", content: JSON, about: "every certificate that ACME manages: how it fares, what comes next, what failed", answer: acme::view },
     Route { path: "/audit", content: JSON, about: "every chain with every finding of the audit, and the fallbacks", answer: views::audit },

@@ -152,7 +152,7 @@ impl EndpointStats {
 }
 
 impl ServerStats {
-    fn of(metrics: &ServerMetrics) -> Self {
+    pub(crate) fn of(metrics: &ServerMetrics) -> Self {
         let failures = UpstreamFailure::ALL.iter();
         let failures = failures.map(|r| (r.as_str(), metrics.total(|c| &c.failures[*r as usize])));
         let responses = merged(metrics.slots().flat_map(|slot| slot.responses.iter())).into_iter();

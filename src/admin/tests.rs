@@ -95,7 +95,7 @@ impl Drop for Port {
 fn every_route_answers_get_and_head_alike_and_nothing_else() {
     let port = Port::open(snapshot());
     for route in ROUTES {
-        let path = route.path.replace("{name}", "internet");
+        let path = route.path.replace("endpoints/{name}", "endpoints/internet").replace("{name}", "app");
         let (get, head) = (port.get(&path), port.ask("HEAD", &path, ""));
         assert_eq!((get.status, head.status), (200, 200), "{path}");
         assert!(get.field("content-type").unwrap().starts_with(route.content), "{path}");
@@ -317,6 +317,7 @@ fn every_counter_is_exported() {
         connects,
         active: open,
         failures,
+        last_failure: _, // a view's, not a metric's
         in_work,
         ejections,
         checks_passed,

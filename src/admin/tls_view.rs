@@ -45,7 +45,7 @@ pub(super) fn tickets(plan: &EndpointPlan) -> Value {
 }
 
 /// A moment in Unix time, unless it never was.
-fn moment(seconds: u64) -> Option<Moment> {
+pub(super) fn moment(seconds: u64) -> Option<Moment> {
     let seconds = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
     OffsetDateTime::from_unix_timestamp(seconds).ok().map(Moment)
 }

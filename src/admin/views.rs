@@ -1,5 +1,6 @@
 //! The views: what each path of the admin port answers, as JSON. `routes` lists them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -17,6 +18,7 @@ use crate::admin::stats::Stats;
 use crate::admin::tls_view;
 use crate::admin::version as build;
 use crate::metrics::level;
+use crate::metrics::routes::{CLASSES, RouteMetrics};
 use crate::plan::EndpointPlan;
 use crate::tls::audit::Audited;
 use crate::tls::audit::finding::ChainReport;
@@ -80,6 +82,9 @@ pub(crate) fn endpoint(asked: &Asked<'_>) -> Answer {
         body["fallbacks"] = json!(plan.certificates.fallbacks);
         body["evidence"] = tls_view::evidence(plan);
         body["tickets"] = tls_view::tickets(plan);
+    }
+    if let Some(routes) = plan.instance().and_then(|instance| instance.instance().routes()) {
+        body["routes"] = json!(routes.iter().map(route).collect::<Vec<_>>());
     }
     body["stats"] = json!(numbers(asked).endpoints.get(&plan.endpoint.name));
     Answer::json(StatusCode::OK, &body)
@@ -167,6 +172,12 @@ fn summary(plan: &EndpointPlan, running: &Snapshot, lifecycle: Lifecycle) -> Val
         "served": plan.endpoint.tls.then(|| served(plan)),
         "fallback_active": !plan.certificates.fallbacks.is_empty(),
     })
+}
+
+fn route(route: &RouteMetrics) -> Value {
+    let by_class =
+        CLASSES.iter().enumerate().map(|(class, word)| (*word, route.counters.total(|c| &c.requests[class])));
+    json!({ "name": route.name, "upstream": route.upstream, "requests": by_class.collect::<BTreeMap<_, _>>() })
 }
 
 fn state(plan: &EndpointPlan, running: &Snapshot) -> &'static str {

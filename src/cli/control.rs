@@ -112,17 +112,24 @@ pub(super) fn upgrade(args: &ControlArgs, out: &mut dyn Write, terminal: &mut Te
 /// Prints how the gateway and each endpoint is.
 pub(super) fn status(args: &ControlArgs, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {
     let mut views = Vec::new();
-    for path in ["/stats", "/endpoints"] {
+    for path in ["/stats", "/endpoints", "/upstreams"] {
         match asked(args, "GET", path) {
             Ok((200, body)) => views.extend(parse::<Value>(&body)),
             Ok((status, body)) => return Ok(terminal.fault(&unexpected(status, &body))),
             Err(problems) => return Ok(terminal.problems(&problems)),
         }
     }
-    let [stats, endpoints] = views.as_slice() else { return Ok(terminal.fault("the gateway's answer is not JSON")) };
+    let [stats, endpoints, upstreams] = views.as_slice() else {
+        return Ok(terminal.fault("the gateway's answer is not JSON"));
+    };
     let up = Duration::from_secs(stats["uptime_seconds"].as_f64().unwrap_or_default() as u64);
     writeln!(out, "{}, up {}", text(&stats["lifecycle"]), humantime::format_duration(up))?;
     out.write_all(table(&rows(stats, endpoints)).as_bytes())?;
+    let upstreams = upstream_rows(upstreams);
+    if upstreams.len() > 1 {
+        writeln!(out)?;
+        out.write_all(table(&upstreams).as_bytes())?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -207,14 +214,30 @@ fn rows(stats: &Value, endpoints: &Value) -> Vec<[String; 7]> {
     rows
 }
 
+/// The rows of the upstreams' table, its head first.
+fn upstream_rows(upstreams: &Value) -> Vec<[String; 5]> {
+    let mut rows = vec![["UPSTREAM", "SERVERS UP", "IN WORK", "WAITING", "REFUSED"].map(str::to_owned)];
+    for upstream in upstreams["upstreams"].as_array().into_iter().flatten() {
+        let queue = &upstream["queue"];
+        rows.push([
+            text(&upstream["name"]),
+            format!("{} of {}", upstream["servers_usable"], upstream["servers_total"]),
+            upstream["requests_active"].to_string(),
+            queue["waiting"].to_string(),
+            queue["refused"].to_string(),
+        ]);
+    }
+    rows
+}
+
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Rows with their columns aligned, two spaces between them.
-fn table(rows: &[[String; 7]]) -> String {
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..7).map(width).collect();
+    let widths: Vec<usize> = (0..N).map(width).collect();
     let lines = rows.iter().map(|row| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_owned() + "\n"
@@ -229,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_aligned_and_shows_each_endpoint() {
+    fn the_tables_are_aligned_and_show_each_endpoint_and_upstream() {
         let stats = json!({ "endpoints": { "a": {
             "connections": { "active": 1, "accepted": 12345 }, "requests": { "total": 7 } } } });
         let endpoints = json!({ "endpoints": [{ "name": "a", "class": "public", "state": "ready",
@@ -237,5 +260,10 @@ mod tests {
         let expected = "ENDPOINT  CLASS   STATE  ACTIVE  ACCEPTED  REQUESTS  LISTENS ON\n\
                         a         public  ready  1       12345     7         127.0.0.1:443, [::1]:443\n";
         assert_eq!(table(&rows(&stats, &endpoints)), expected);
+        let upstreams = json!({ "upstreams": [{ "name": "app", "servers_usable": 2, "servers_total": 3,
+            "requests_active": 4, "queue": { "waiting": 0, "refused": 9 } }] });
+        let expected = "UPSTREAM  SERVERS UP  IN WORK  WAITING  REFUSED\n\
+                        app       2 of 3      4        0        9\n";
+        assert_eq!(table(&upstream_rows(&upstreams)), expected);
     }
 }

@@ -57,6 +57,8 @@ impl EndpointMetrics {
 impl ServerMetrics {
     /// Counts a failed exchange.
     pub fn fail(&self, reason: UpstreamFailure) {
-        self.here().failures[reason as usize].add(1);
+        let counters = self.here();
+        counters.failures[reason as usize].add(1);
+        counters.last_failure.note(reason);
     }
 }

@@ -76,6 +76,7 @@ impl Streak {
         let counters = server.metrics.here();
         let counted = if outcome.is_ok() { &counters.checks_passed } else { &counters.checks_failed };
         counted.add(1);
+        server.checked.note(outcome.as_ref().err().cloned(), policy.interval);
         let length = if self.well == outcome.is_ok() { self.length.saturating_add(1) } else { 1 };
         *self = Self { well: outcome.is_ok(), length };
         let needed = if self.well { policy.healthy } else { policy.unhealthy };

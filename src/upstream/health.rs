@@ -19,6 +19,17 @@ pub struct EjectionPolicy {
     pub max_duration: Duration,
 }
 
+/// How a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be taken.
+    Up,
+    /// Active checks have found it down.
+    Down,
+    /// It was taken out for failing, for so long from now.
+    Ejected(Duration),
+}
+
 /// A server's health.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -57,6 +68,20 @@ impl Health {
     /// Whether active checks have found it down.
     pub(super) fn is_down(&self) -> bool {
         self.down.load(Relaxed)
+    }
+
+    pub(super) fn standing(&self, now: Instant) -> Standing {
+        let until = Duration::from_nanos(self.ejected_until.load(Relaxed));
+        let left = (self.epoch + until).saturating_duration_since(now);
+        match () {
+            () if self.is_down() => Standing::Down,
+            () if self.is_ejected(now) => Standing::Ejected(left),
+            () => Standing::Up,
+        }
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.failures.load(Relaxed)
     }
 
     pub(super) fn is_ejected(&self, now: Instant) -> bool {

@@ -109,6 +109,9 @@ pub(super) async fn run(upstream: Arc<Upstream>, named: NamedServer, servers: Na
             Ok((_, ttl)) => *ttl,
             Err(_) => AGAIN,
         };
+        if let Some(last) = upstream.lookups_of(&named.name) {
+            last.note(found.as_ref().err().cloned(), wait);
+        }
         match found {
             Ok((addresses, _)) => {
                 failed = false;

@@ -7,6 +7,7 @@ mod http2;
 mod limits;
 mod names;
 mod tls;
+mod views;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
