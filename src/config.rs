@@ -373,6 +373,12 @@ pub struct LimitsConfig {
     pub request_line_size: String,
     /// How large its body may be, such as "10MiB"; what is larger is answered 413. Left out: as large as it likes.
     pub body_size: Option<String>,
+    /// How much a client must send of a request's body, or take of an answer, each second for as long as it alone is waited for;
+    /// "0B" for as little as it likes. A slower one is cut off. Bodies over HTTP/2 that say no length, such as gRPC's
+    /// streams, and connections that were upgraded, such as WebSockets, are not measured.
+    pub min_rate: String,
+    /// Over how long `min_rate` is measured: "1s" or longer.
+    pub min_rate_grace: String,
 }
 
 impl Default for LimitsConfig {
@@ -385,6 +391,8 @@ impl Default for LimitsConfig {
             head_size: "16KiB".into(),
             request_line_size: "8KiB".into(),
             body_size: None,
+            min_rate: "100B".into(),
+            min_rate_grace: "30s".into(),
         }
     }
 }

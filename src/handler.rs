@@ -175,7 +175,7 @@ pub struct Context {
     pub challenges: Arc<Challenges>,
 }
 
-/// How large a request may be, in bytes.
+/// How large a request may be, in bytes, and how slow its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Its head, or its trailer section; in HTTP/2, as RFC 9113 (section 10.5.1) counts it.
@@ -184,11 +184,16 @@ pub struct Limits {
     pub request_line: usize,
     /// Its body; `None` for as large as it likes.
     pub body: Option<u64>,
+    /// How many bytes a second a client must bring of a body, or take of an answer, while it is waited for; 0: as few as it likes.
+    pub min_rate: u64,
+    /// Over how long that is measured.
+    pub min_rate_grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head: 16 * 1024, request_line: 8 * 1024, body: None }
+        let min_rate_grace = Duration::from_secs(30);
+        Self { head: 16 * 1024, request_line: 8 * 1024, body: None, min_rate: 100, min_rate_grace }
     }
 }
 

@@ -268,6 +268,8 @@ labels! {
         Chunk = "chunk",
         /// A method that the gateway does not implement.
         Method = "method",
+        /// The body arrived more slowly than it must.
+        BodyTooSlow = "body_too_slow",
         /// The body is larger than allowed.
         BodyTooLarge = "body_too_large",
         /// The client makes more requests than it may.
@@ -317,6 +319,8 @@ labels! {
         ProxyLoopDetected = "proxy_loop_detected",
         /// What was to answer failed in the gateway itself.
         ProxyInternalError = "proxy_internal_error",
+        /// The client took the answer more slowly than it must, or not at all.
+        ClientTooSlow = "client_too_slow",
         /// The client left before it had all of the answer, or broke a session off.
         ClientClosed = "client_closed",
         /// The client broke the framing of a plugin's messages.

@@ -26,6 +26,7 @@ mod http1;
 mod http2;
 mod hyper_service;
 mod interim;
+mod pace;
 mod paced;
 mod patient;
 mod scan;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -125,6 +126,8 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 
 /// How large a request's head may be allowed to be: places in it are counted with 16 bits.
 const HEAD_SIZES: RangeInclusive<u64> = 1024..=60 * 1024;
+/// More than some lines carry that are in use.
+const MOST_RATE: u64 = 1 << 20;
 
 /// One endpoint in the making.
 struct One<'a, 'p> {
@@ -290,7 +293,13 @@ impl One<'_, '_> {
         let line = read("request_line_size", &config.request_line_size, line, "write \"64B\" to head_size")?;
         let body = config.body_size.as_deref().map(|text| read("body_size", text, 0..=u64::MAX, ""));
         let body = body.map_or(Some(None), |size| size.map(Some))?;
-        Some(Limits { head: head as usize, request_line: line as usize, body })
+        let min_rate = read("min_rate", &config.min_rate, 0..=MOST_RATE, "write \"0B\" to \"1MiB\"")?;
+        let path = ["endpoints", self.name, "limits", "min_rate_grace"];
+        let min_rate_grace = self.problems.take(&path, units::duration(&config.min_rate_grace))?;
+        if min_rate_grace < Duration::from_secs(1) {
+            self.problems.push(&path, "it is too short", Some("write \"1s\" or more".into()));
+        }
+        Some(Limits { head: head as usize, request_line: line as usize, body, min_rate, min_rate_grace })
     }
 
     fn client_limits(&mut self, config: &LimitsConfig) -> ClientLimits {

@@ -21,6 +21,7 @@ mod plugins;
 mod proxy_protocol;
 mod reload;
 mod routes;
+mod slow;
 mod smuggling;
 mod support;
 mod tcp_proxy;

@@ -20,6 +20,7 @@ use super::deadline::Deadline;
 use super::fault::Fault;
 use super::gate::Gate;
 use super::http1::handover::Handed;
+use super::pace::Pace;
 use super::trailers;
 
 /// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
@@ -47,6 +48,8 @@ struct Watched {
     intake: Arc<Intake>,
     gate: Arc<Gate>,
     clock: Deadline,
+    /// How fast it must come, where its length is known; else it may be a stream, such as gRPC's.
+    pace: Pace,
     /// Since when the next piece is waited for.
     since: Option<Instant>,
 }
@@ -89,7 +92,8 @@ impl RequestBody {
         let intake = Arc::<Intake>::default();
         let (left, clock) = (declared(fields), Deadline::default());
         let shared = intake.clone();
-        let watched = Watched { stream, is_read: false, left, intake, gate: gate.clone(), clock, since: None };
+        let pace = left.map_or_else(Pace::any, |_| Pace::new(&gate.context.limits));
+        let watched = Watched { stream, is_read: false, left, intake, gate: gate.clone(), clock, pace, since: None };
         (Self(Source::Http2(Box::new(watched))), Some(shared))
     }
 }
@@ -98,8 +102,8 @@ impl Watched {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Poll::Ready(piece) = self.poll_piece(cx) else {
             let since = *self.since.get_or_insert_with(Instant::now);
-            ready!(self.clock.poll(cx, since + self.gate.context.timeouts.body));
-            return Poll::Ready(Some(Err(self.broken_by(Fault::BODY_LATE))));
+            let late = ready!(self.pace.poll(cx, &mut self.clock, since, self.gate.context.timeouts.body));
+            return Poll::Ready(Some(Err(self.broken_by(late.fault()))));
         };
         self.since = None;
         Poll::Ready(piece.transpose()?.map(|piece| self.check(piece)))
@@ -124,6 +128,7 @@ impl Watched {
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         let received = length + self.intake.received.fetch_add(length, Relaxed);
         self.left = self.left.map(|left| left.saturating_sub(length));
+        self.pace.add(length as usize);
         if self.gate.context.limits.body.is_some_and(|most| received > most) {
             self.intake.is_too_large.store(true, Relaxed);
             return Err(self.broken_by(Fault::BODY_TOO_LARGE));

@@ -4,6 +4,7 @@
 //! when it is dropped, which is when the answer has ended, whichever way.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 
 use hyper::header::{HOST, HeaderValue};
@@ -124,6 +125,13 @@ impl Exchange {
     /// The answer was handed over whole.
     pub(super) fn completed(&mut self) {
         self.whole = true;
+    }
+
+    /// The answer could not be written; where the client takes it too slowly or not at all, that is why.
+    pub(super) fn not_taken(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::TimedOut {
+            self.told.error.get_or_insert(RequestFailure::ClientTooSlow);
+        }
     }
 
     /// The service broke the answer's body off.

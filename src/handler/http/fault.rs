@@ -96,6 +96,10 @@ impl Fault {
     pub(super) const BODY_LATE: Self =
         Self::new(StatusCode::REQUEST_TIMEOUT, RequestRefusal::BodyTimeout, "the request body did not arrive in time");
 
+    /// The body came more slowly than it must.
+    pub(super) const BODY_SLOW: Self =
+        Self::new(StatusCode::REQUEST_TIMEOUT, RequestRefusal::BodyTooSlow, "the request body arrives too slowly");
+
     /// Whether it breaks a body whose head went on already.
     #[cfg(any(test, fuzzing))]
     pub(super) fn breaks_body(&self) -> bool {

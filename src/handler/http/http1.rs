@@ -33,6 +33,7 @@ use super::exchange::Exchange;
 use super::fault::Fault;
 use super::gate::Gate;
 use super::head::Accepted;
+use super::pace::Pace;
 use super::scan::{Beginning, Phase, Scanner};
 use super::serve::LAST_WORDS;
 use crate::drain::Watch;
@@ -106,6 +107,8 @@ struct Http1<'a> {
     expects: bool,
     /// How much of the request's body may still come.
     room: u64,
+    /// How fast it must.
+    pace: Pace,
     /// Since when the connection has been idle in a drain.
     drained: Option<Instant>,
     /// An empty map, for its memory: each answer leaves its own to the next request.
@@ -116,9 +119,10 @@ impl<'a> Http1<'a> {
     fn new(gate: &'a Arc<Gate>, stream: Stream) -> Self {
         Self {
             gate,
-            wire: Wire::new(stream, gate.context.timeouts.body),
+            wire: Wire::new(stream, &gate.context),
             scanner: Scanner::within(gate.context.limits),
             room: u64::MAX,
+            pace: Pace::new(&gate.context.limits),
             clock: Deadline::default(),
             since: None,
             fault: None,

@@ -66,7 +66,7 @@ pub(super) struct Paced {
 impl Paced {
     pub(super) fn new(stream: Stream, gate: Arc<Gate>, conduct: Arc<Conduct>, left_behind: LeftBehind) -> Self {
         Self {
-            stream: Some(Patient::new(stream, gate.context.timeouts.body)),
+            stream: Some(Patient::new(stream, &gate.context)),
             gate,
             conduct,
             left_behind,

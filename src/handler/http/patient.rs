@@ -1,16 +1,18 @@
-//! A client's stream whose writes may stand still only so long, and that ends so that the client gets all of its answer.
+//! A client's stream whose writes may stand still only so long, and be only so slow, and that ends so that the client gets all of its answer.
 //!
 //! Used by `http1` and `paced`: a client that does not read its answers must not hold them for ever.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
+use super::pace::{Late, Pace};
+use crate::handler::Context;
 use crate::stream::Stream;
 
 /// For how long what a client still sends is thrown away after the last answer.
@@ -24,8 +26,10 @@ pub(super) struct Patient {
     stream: Stream,
     /// How long a write may stand still.
     limit: Duration,
+    /// How fast what waits must go.
+    pace: Pace,
     clock: Deadline,
-    /// Since when one has.
+    /// Since when a write has stood still.
     since: Option<Instant>,
     /// The client may still be sending when the stream is shut down.
     lingers: bool,
@@ -36,8 +40,19 @@ pub(super) struct Patient {
 }
 
 impl Patient {
-    pub(super) fn new(stream: Stream, limit: Duration) -> Self {
-        Self { stream, limit, clock: Deadline::default(), since: None, lingers: true, ended: None, thrown_away: 0 }
+    /// Within the `body` deadline and the least rate of `context`.
+    pub(super) fn new(stream: Stream, context: &Context) -> Self {
+        let (limit, pace) = (context.timeouts.body, Pace::new(&context.limits));
+        Self {
+            stream,
+            limit,
+            pace,
+            clock: Deadline::default(),
+            since: None,
+            lingers: true,
+            ended: None,
+            thrown_away: 0,
+        }
     }
 
     /// Whether the end waits for a client that may still be sending; it does unless told otherwise.
@@ -48,7 +63,7 @@ impl Patient {
     /// Fails if the client has reset the connection, and has the task woken should it do so.
     ///
     /// While an answer is awaited nobody reads, or a half-close could not be told from leaving, so nobody else notices.
-    pub(super) fn check_reset(&self, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn check_reset(&self, cx: &mut task::Context<'_>) -> io::Result<()> {
         let tcp = self.stream.socket().tcp();
         match tcp.poll_read_ready(cx) {
             // Bytes, an end or an error; only the last ends the wait for an answer.
@@ -68,14 +83,24 @@ impl Patient {
         self.stream
     }
 
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn watch<T>(&mut self, cx: &mut task::Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.since = None;
             return written;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        ready!(self.clock.poll(cx, since + self.limit));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read what it is sent")))
+        let why = match ready!(self.pace.poll(cx, &mut self.clock, since, self.limit)) {
+            Late::Stalled => "the client does not read what it is sent",
+            Late::TooSlow => "the client reads what it is sent too slowly",
+        };
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+    }
+
+    fn watch_write(&mut self, cx: &mut task::Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.pace.add(*bytes);
+        }
+        self.watch(cx, written)
     }
 }
 
@@ -84,7 +109,7 @@ impl Patient {
     ///
     /// Closing over unread bytes would reset the connection, and the client might lose the answer (RFC 9112, section
     /// 9.6). The loop yields when the task has read enough for once, as every read of a socket does.
-    fn poll_linger(&mut self, cx: &mut Context<'_>, since: Instant) -> Poll<()> {
+    fn poll_linger(&mut self, cx: &mut task::Context<'_>, since: Instant) -> Poll<()> {
         let mut scratch = [0; 2048];
         loop {
             let mut buf = ReadBuf::new(&mut scratch);
@@ -103,39 +128,42 @@ impl Patient {
 }
 
 impl AsyncRead for Patient {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Patient {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.watch(cx, written)
+        this.watch_write(cx, written)
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
-        this.watch(cx, written)
+        this.watch_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            this.pace.rest(); // nothing waits for the client any more
+        }
         this.watch(cx, flushed)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ended.is_none() {
             let shut = Pin::new(&mut this.stream).poll_shutdown(cx);

@@ -96,6 +96,7 @@ impl Http1<'_> {
             return Ok(Then::End);
         }
         self.room = self.gate.context.limits.body.unwrap_or(u64::MAX);
+        self.pace.rest();
         self.hand_over(&mut turn, Waker::noop()); // what came along with the head; nobody waits for it yet
         self.expects = accepted.expects_continue;
         let switch = accepted.upgrade.then(|| offer(request.extensions_mut(), self.gate.context.timeouts));
@@ -207,6 +208,7 @@ impl Http1<'_> {
         }
         let _ = self.wire.poll_send(cx).map_err(client)?; // whether it is taken shows when the answer is
         if !is_wanted {
+            self.pace.rest();
             self.wire.check_reset(cx).map_err(client)?;
             return Poll::Pending;
         }
@@ -220,8 +222,8 @@ impl Http1<'_> {
                 }
                 Poll::Pending => {
                     let since = *self.since.get_or_insert_with(Instant::now);
-                    ready!(self.clock.poll(cx, since + self.gate.context.timeouts.body));
-                    self.fail(turn, cx.waker(), Fault::BODY_LATE);
+                    let late = ready!(self.pace.poll(cx, &mut self.clock, since, self.gate.context.timeouts.body));
+                    self.fail(turn, cx.waker(), late.fault());
                     break;
                 }
             }
@@ -243,6 +245,7 @@ impl Http1<'_> {
                 Ok(Piece::Data(n)) if n as u64 > self.room => self.fail(turn, task, Fault::BODY_TOO_LARGE),
                 Ok(Piece::Data(n)) => {
                     self.room -= n as u64;
+                    self.pace.add(n);
                     let data = self.wire.input.split_to(n).freeze();
                     feed.put(task, Frame::data(data), self.scanner.phase() != Phase::Body);
                 }
@@ -325,7 +328,10 @@ impl Http1<'_> {
             while !left.is_done() && !waits && self.wire.output.has_room() {
                 waits = left.poll_piece(cx, body.as_mut(), &mut self.wire.output, &mut turn.exchange).is_pending();
             }
-            let sent = self.wire.poll_send(cx).map_err(client)?;
+            let sent = self.wire.poll_send(cx).map_err(|error| {
+                turn.exchange.not_taken(&error);
+                client(error)
+            })?;
             if sent.is_pending() || waits {
                 // The body waits, perhaps for the request's, or the client's window does.
                 ready!(self.poll_feed(cx, turn))?;

@@ -5,14 +5,14 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{self, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::super::patient::Patient;
 use super::output::Output;
+use crate::handler::Context;
 use crate::stream::Stream;
 
 /// How much is read at a time, in bytes, while there is no sign of more: most requests whole.
@@ -32,14 +32,14 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Writes may stand still for as long as `stall`.
-    pub(super) fn new(stream: Stream, stall: Duration) -> Self {
-        let stream = Patient::new(stream, stall);
+    /// Writes may stand still, and be slow, as `context` says.
+    pub(super) fn new(stream: Stream, context: &Context) -> Self {
+        let stream = Patient::new(stream, context);
         Self { stream, input: BytesMut::new(), reach: LEAST_READ, output: Output::default() }
     }
 
     /// Reads more; false at the end.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    pub(super) fn poll_fill(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<bool>> {
         if self.input.capacity() - self.input.len() < self.reach / 4 {
             self.input.reserve(self.reach);
         }
@@ -52,18 +52,18 @@ impl Wire {
     }
 
     /// Writes and flushes what there is.
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_send(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         self.output.poll_write(cx, &mut self.stream)
     }
 
     /// Fails if the client has reset the connection, and has the task woken should it do so. While nobody reads, nobody
     /// else notices.
-    pub(super) fn check_reset(&self, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn check_reset(&self, cx: &mut task::Context<'_>) -> io::Result<()> {
         self.stream.check_reset(cx)
     }
 
     /// Ends the connection. `lingers` says that the client may be in the middle of sending something.
-    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>, lingers: bool) -> Poll<io::Result<()>> {
+    pub(super) fn poll_end(&mut self, cx: &mut task::Context<'_>, lingers: bool) -> Poll<io::Result<()>> {
         self.stream.set_lingers(lingers);
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }

@@ -4,6 +4,7 @@
 //! `http1/turn` does the same for HTTP/1.1.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -25,6 +26,7 @@ use super::super::date;
 use super::super::deadline::Deadline;
 use super::super::exchange::Exchange;
 use super::super::fault::Fault;
+use super::super::pace::Pace;
 use super::super::{BoxError, HttpService, Interim, Reply};
 use super::request::check;
 
@@ -149,8 +151,9 @@ impl<S: HttpService> Turn<S> {
             return Sent::Whole;
         }
         let stall = Deadline::default();
-        let limit = self.link.gate.context.timeouts.body;
-        let mut pipe = Pipe { stream, piece: Bytes::new(), is_last: false, limit, stall, since: None };
+        let context = &self.link.gate.context;
+        let (limit, pace) = (context.timeouts.body, Pace::new(&context.limits));
+        let mut pipe = Pipe { stream, piece: Bytes::new(), is_last: false, limit, pace, stall, since: None };
         poll_fn(|cx| pipe.poll(cx, body.as_mut(), exchange)).await
     }
 }
@@ -237,8 +240,9 @@ struct Pipe {
     piece: Bytes,
     /// Nothing comes behind it.
     is_last: bool,
-    /// How long a piece may wait for the client.
+    /// How long a piece may wait for the client, and how fast pieces must go.
     limit: Duration,
+    pace: Pace,
     stall: Deadline,
     /// Since when this one does.
     since: Option<Instant>,
@@ -252,9 +256,10 @@ impl Pipe {
     {
         loop {
             while !self.piece.is_empty() {
-                let Some(room) = ready!(self.poll_room(cx)) else { return Poll::Ready(Sent::GivenUp) };
+                let Some(room) = ready!(self.poll_room(cx, exchange)) else { return Poll::Ready(Sent::GivenUp) };
                 let data = self.piece.split_to(room.min(self.piece.len()));
                 exchange.handed_over(data.len());
+                self.pace.add(data.len());
                 let ends = self.is_last && self.piece.is_empty();
                 let sent = self.stream.send_data(data, ends);
                 if ends || sent.is_err() {
@@ -286,13 +291,16 @@ impl Pipe {
     {
         match body.poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(|_| Broken::Service))),
-            Poll::Pending => self.stream.poll_reset(cx).map(|_| Some(Err(Broken::Client))),
+            Poll::Pending => {
+                self.pace.rest(); // nothing waits for the client
+                self.stream.poll_reset(cx).map(|_| Some(Err(Broken::Client)))
+            }
         }
     }
 
-    /// How many bytes the client takes now. Nothing once the stream is reset, or the client has taken nothing for too long:
+    /// How many bytes the client takes now. Nothing once the stream is reset, or the client has taken too little for too long:
     /// then its stream is reset when it is dropped.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>, exchange: &mut Exchange) -> Poll<Option<usize>> {
         self.stream.reserve_capacity(self.piece.len());
         let mut room = self.stream.capacity();
         while room == 0 {
@@ -301,7 +309,9 @@ impl Pipe {
                 Poll::Ready(_) => return Poll::Ready(None),
                 Poll::Pending => {
                     let since = *self.since.get_or_insert_with(Instant::now);
-                    return self.stall.poll(cx, since + self.limit).map(|()| None);
+                    ready!(self.pace.poll(cx, &mut self.stall, since, self.limit));
+                    exchange.not_taken(&io::ErrorKind::TimedOut.into());
+                    return Poll::Ready(None);
                 }
             }
         }

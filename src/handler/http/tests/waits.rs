@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::harness::Client;
-use crate::metrics::RequestRefusal::{BodyTimeout, HeadTimeout};
+use crate::metrics::RequestRefusal::{BodyTimeout, BodyTooSlow, HeadTimeout};
 
 fn about(since: Instant, seconds: u64) -> bool {
     let took = since.elapsed();
@@ -51,16 +51,31 @@ async fn a_head_that_does_not_end_is_answered_408() {
 #[tokio::test(start_paused = true)]
 async fn a_body_may_pause_but_not_stop() {
     let mut client = Client::connect().await;
-    client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await;
+    client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 30009\r\n\r\n").await;
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(20)).await;
-        client.send("a").await;
+        client.send(&"a".repeat(10_000)).await;
     }
     let since = Instant::now();
     let answer = client.read_until("in time\n").await;
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("connection: close"), "{answer}");
     assert!(about(since, 30), "{:?}", since.elapsed());
     assert_eq!(client.refused(BodyTimeout), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_is_answered_408() {
+    let mut client = Client::connect().await;
+    let since = Instant::now();
+    client.send("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for _ in 0..5 {
+        client.send("5\r\nabcde\r\n").await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    let answer = client.read_until("too slowly\n").await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("connection: close"), "{answer}");
+    assert!(about(since, 30), "{:?}", since.elapsed());
+    assert_eq!(client.refused(BodyTooSlow), 1);
 }
 
 #[tokio::test(start_paused = true)]
