@@ -21,8 +21,9 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 use crate::metrics::AcmeFailure;
-use crate::plan::acme::{Authority, roots};
-use crate::tls::client_config::{system_roots, trusting};
+use crate::plan::acme::Authority;
+use crate::tls::client_config::trusting;
+use crate::tls::roots;
 
 /// How long one answer may take, from dialling to its last byte.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -49,10 +50,8 @@ pub(super) struct Https {
 impl Https {
     /// A client that trusts the authority's `ca`, or the system's roots.
     pub(super) fn new(authority: &Authority) -> Result<Self, Failure> {
-        let roots = match &authority.ca {
-            Some(file) => roots(file).map_err(|error| Failure::new(AcmeFailure::Storage, error))?,
-            None => system_roots().map_err(|error| Failure::new(AcmeFailure::Unreachable, error))?,
-        };
+        let blamed = if authority.ca.is_some() { AcmeFailure::Storage } else { AcmeFailure::Unreachable };
+        let roots = roots::trusted(authority.ca.as_deref()).map_err(|error| Failure::new(blamed, error))?;
         let config = trusting(roots).map_err(|error| Failure::new(AcmeFailure::Unreachable, error))?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().build();
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), noted: Arc::default() })

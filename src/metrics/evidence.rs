@@ -226,8 +226,11 @@ mod tests {
         }
         slots[1].note(&tls(TlsVersion::V12, false), client(3), 55);
         let sum = |feature| Sum::of(slots.iter(), feature);
-        assert_eq!(sum(Feature::Any), Sum { handshakes: 5, last: 55, clients: 3 });
-        assert_eq!(sum(Feature::Version(TlsVersion::V12)), Sum { handshakes: 3, last: 55, clients: 2 });
+        let any = sum(Feature::Any);
+        // Two of them may fall into one register.
+        assert!(any.handshakes == 5 && any.last == 55 && (2..=3).contains(&any.clients), "{any:?}");
+        let old = sum(Feature::Version(TlsVersion::V12));
+        assert!(old.handshakes == 3 && old.last == 55 && (1..=2).contains(&old.clients), "{old:?}");
         assert_eq!(sum(Feature::Resumption), Sum { handshakes: 2, last: 40, clients: 1 });
         assert_eq!(sum(Feature::Signature(Signature::EcdsaP256)).handshakes, 3);
         assert_eq!(sum(Feature::ClientCertificate), Sum { handshakes: 0, last: 0, clients: 0 });

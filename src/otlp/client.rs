@@ -17,7 +17,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::plan::traces::Collector;
-use crate::tls::client_config::{roots, system_roots, trusting};
+use crate::tls::client_config::trusting;
+use crate::tls::roots;
 
 /// How long one answer may take, from dialling to its last byte.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -43,11 +44,8 @@ pub(super) struct Refused {
 
 impl Client {
     pub(super) fn new(collector: &Collector) -> Result<Self, String> {
-        let roots = match &collector.ca {
-            Some(file) => roots(file)?,
-            None if collector.url.scheme_str() == Some("http") => RootCertStore::empty(),
-            None => system_roots()?,
-        };
+        let is_plain = collector.url.scheme_str() == Some("http");
+        let roots = if is_plain { RootCertStore::empty() } else { roots::trusted(collector.ca.as_deref())? };
         let config = trusting(roots).map_err(|error| error.to_string())?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
         let client = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);

@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use hyper::Uri;
-use rustls::RootCertStore;
 
 use super::Inputs;
 use crate::config::{AcmeConfig, CertificateConfig, ChallengeConfig, Config, ExternalAccountConfig, HandlerConfig};
 use crate::config::{Problems, nearest};
 use crate::identity::EndpointName;
-use crate::tls::chain;
+use crate::tls::roots;
 use crate::units;
 
 /// What is managed by ACME.
@@ -140,7 +139,7 @@ fn authority(inputs: &Inputs<'_>, name: &str, config: &AcmeConfig, problems: &mu
     }
     let ca = config.ca.as_ref().map(|file| inputs.directory.join(file));
     if let Some(file) = &ca {
-        problems.take(&["acme", name, "ca"], roots(file).map(drop));
+        problems.take(&["acme", name, "ca"], roots::trusted(Some(file)).map(drop));
     }
     let external_account = config.external_account.as_ref().map(|ExternalAccountConfig { key_id, hmac_key_file }| {
         let file = inputs.directory.join(hmac_key_file);
@@ -157,22 +156,6 @@ fn authority(inputs: &Inputs<'_>, name: &str, config: &AcmeConfig, problems: &mu
         profile: config.profile.clone(),
         external_account,
     })
-}
-
-/// The certificates of a PEM file, as roots.
-///
-/// # Errors
-/// A sentence that names the file.
-pub fn roots(file: &Path) -> Result<RootCertStore, String> {
-    let material = chain::read(file, None);
-    if let Some(fault) = material.faults.first() {
-        return Err(format!("{}: {}", file.display(), fault.seen));
-    }
-    let mut roots = RootCertStore::empty();
-    for certificate in material.certificates {
-        roots.add(certificate.der).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
-    Ok(roots)
 }
 
 /// The key of an external account, from the first line of its file (RFC 8555, section 7.3.4: base64url).

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::Inputs;
 use crate::config::{Config, Problems, TraceTrust, TracingConfig};
+use crate::tls::roots;
 use crate::trace::{Span, Terms, Tracer, Trust};
 use crate::units;
 
@@ -56,7 +57,7 @@ pub(super) fn plan(inputs: &Inputs<'_>, problems: &mut Problems) -> Option<Traci
     let url = config.otlp.as_deref().map(|text| problems.take(&["tracing", "otlp"], url(text)));
     let ca = config.ca.as_ref().map(|file| inputs.directory.join(file));
     if let Some(file) = &ca {
-        problems.take(&["tracing", "ca"], crate::tls::client_config::roots(file).map(drop));
+        problems.take(&["tracing", "ca"], roots::trusted(Some(file)).map(drop));
     }
     if config.otlp.is_none() && (config.ca.is_some() || !config.otlp_headers.is_empty()) {
         problems.push(

@@ -11,13 +11,11 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertRevocationListError, CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
+    CertRevocationListError, CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -25,7 +23,7 @@ use self::allow::Allowed;
 pub use self::crl::Crl;
 use self::crl::Lists;
 use super::server_config::provider;
-use super::{chain, notes};
+use super::{notes, roots};
 use crate::config::{ClientAuthConfig, ClientAuthMode};
 
 /// A checked `client_auth` table.
@@ -46,19 +44,15 @@ impl ClientAuth {
         let allow = config.allow.iter();
         let allow: Vec<_> =
             allow.filter_map(|entry| Allowed::parse(entry).map_err(|why| faults.push(("allow", why))).ok()).collect();
-        let authorities = roots(&directory.join(&config.ca)).map_err(|why| faults.push(("ca", why))).ok();
+        let ca = directory.join(&config.ca);
+        let authorities = roots::authorities(&ca).map_err(|why| faults.push(("ca", why))).ok();
         let lists = Lists::read(&config.crl, directory);
         let lists = lists.map_err(|whys| faults.extend(whys.into_iter().map(|why| ("crl", why)))).ok();
         let (Some(authorities), Some(lists), true) = (authorities, lists, faults.is_empty()) else {
             return Err(faults);
         };
         let digest = settings_digest(config, &authorities);
-        let mut roots = RootCertStore::empty();
-        for (index, certificate) in authorities.into_iter().enumerate() {
-            let place = || format!("{}, certificate {}", directory.join(&config.ca).display(), index + 1);
-            let added = roots.add(certificate);
-            added.map_err(|e| vec![("ca", format!("{}: cannot be an authority: {e}", place()))])?;
-        }
+        let roots = roots::store(&ca, authorities).map_err(|why| vec![("ca", why)])?;
         let (roots, mut inner) = (Arc::new(roots), Vec::new());
         // Without a list there is one way to verify; with some, one for each set of them.
         let sets = if lists.sets.is_empty() { vec![Vec::new()] } else { lists.sets };
@@ -94,10 +88,6 @@ impl ClientAuth {
     }
 }
 
-fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    read_all(path, "CERTIFICATE")
-}
-
 fn settings_digest(config: &ClientAuthConfig, authorities: &[CertificateDer<'_>]) -> [u8; 32] {
     let mut parts: Vec<Vec<u8>> =
         authorities.iter().map(|der| digest::digest(&digest::SHA256, der).as_ref().to_vec()).collect();
@@ -112,17 +102,6 @@ fn settings_digest(config: &ClientAuthConfig, authorities: &[CertificateDer<'_>]
     let mut settings = [0; 32];
     settings.copy_from_slice(context.finish().as_ref());
     settings
-}
-
-/// Every block of one kind in a PEM file; none is an error, since a file was named for what it should hold.
-fn read_all<T: PemObject>(path: &Path, label: &str) -> Result<Vec<T>, String> {
-    let bytes = chain::read_at_most(chain::MAX_TRUST, path).map_err(|why| format!("{}: {why}", path.display()))?;
-    let blocks: Result<Vec<T>, _> = T::pem_slice_iter(&bytes).collect();
-    match blocks {
-        Err(error) => Err(format!("{}: {error}", path.display())),
-        Ok(none) if none.is_empty() => Err(format!("{}: it has no {label} block", path.display())),
-        Ok(blocks) => Ok(blocks),
-    }
 }
 
 /// Asks webpki first and the allow-list after it.

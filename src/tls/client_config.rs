@@ -10,8 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::chain;
 use super::server_config::provider;
+use super::{chain, roots};
 use crate::config::MinVersion;
 
 /// What an upstream's TLS settings ask for. Paths are as they can be opened.
@@ -31,7 +31,7 @@ pub struct ClientTerms {
 /// Every fault as the key to blame and a sentence that names the file.
 pub fn client_config(terms: &ClientTerms) -> Result<ClientConfig, Vec<(&'static str, String)>> {
     let mut faults = Vec::new();
-    let roots = roots(&terms.ca).map_err(|why| faults.push(("ca", why))).ok();
+    let roots = roots::trusted(Some(&terms.ca)).map_err(|why| faults.push(("ca", why))).ok();
     let own = terms.own.as_ref().map(|(chain, key)| {
         let chain = chain_of(chain).map_err(|why| faults.push(("chain", why)));
         let key = key_of(key).map_err(|why| faults.push(("key", why)));
@@ -63,32 +63,6 @@ pub fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// The authorities of a PEM file.
-///
-/// # Errors
-/// A sentence that names the file.
-pub fn roots(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in chain_of(path)?.into_iter().enumerate() {
-        let added = roots.add(certificate);
-        added.map_err(|e| format!("{}, certificate {}: cannot be an authority: {e}", path.display(), index + 1))?;
-    }
-    Ok(roots)
-}
-
-/// The authorities that this system trusts.
-///
-/// # Errors
-/// It has none.
-pub fn system_roots() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("this system has no root certificates; install ca-certificates, or name a file with ca".into());
-    }
-    Ok(roots)
 }
 
 fn chain_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

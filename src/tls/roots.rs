@@ -1,5 +1,7 @@
-//! Whether a chain verifies under roots that someone named, as rustls clients verify it. The command line's `audit`
-//! asks, where it is told to: the audit itself knows no roots.
+//! Authorities: the one reader of files that name them, those of the system, and whether a chain verifies under some.
+//!
+//! `client_auth` and `client_config` read theirs here, and so do `acme` and `otlp`. The command line's `audit` asks whether a chain
+//! verifies, where it is told to: the audit itself knows no roots.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -13,6 +15,48 @@ use rustls::server::ParsedCertificate;
 use crate::tls::audit;
 use crate::tls::audit::rules::RuleId;
 use crate::tls::chain::{self, Material};
+
+/// The certificates of a PEM file of authorities, in its order; at least one. What cannot be read is an error here: whoever
+/// named the file means all of it.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let material = chain::read_roots(file);
+    match material.faults.first() {
+        Some(fault) => Err(format!("{}: {}", file.display(), fault.seen)),
+        None => Ok(material.certificates.into_iter().map(|certificate| certificate.der).collect()),
+    }
+}
+
+/// What verifies under authorities, which are those of this file.
+///
+/// # Errors
+/// A sentence that names the file, and which of them cannot be one.
+pub fn store(file: &Path, authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in authorities.into_iter().enumerate() {
+        let added = roots.add(certificate);
+        added.map_err(|e| format!("{}, certificate {}: cannot be an authority: {e}", file.display(), index + 1))?;
+    }
+    Ok(roots)
+}
+
+/// The authorities of a PEM file, or without one those that this system trusts.
+///
+/// # Errors
+/// A sentence that names the file, or says that the system has none.
+pub fn trusted(file: Option<&Path>) -> Result<RootCertStore, String> {
+    if let Some(file) = file {
+        return store(file, authorities(file)?);
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this system has no root certificates; install ca-certificates, or name a file with ca".into());
+    }
+    Ok(roots)
+}
 
 /// Roots that clients have.
 pub struct Roots {

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::pem::PemObject;
 use time::OffsetDateTime;
 use x509_parser::extensions::{IssuingDistributionPoint, ParsedExtension};
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
-use super::read_all;
+use crate::tls::chain;
 
 /// A file of revocation lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,13 +66,21 @@ impl Lists {
 }
 
 fn read_file(path: &Path) -> Result<Vec<List>, String> {
-    let blocks: Vec<Der> = read_all(path, "X509 CRL")?;
+    let blocks = blocks(path).map_err(|why| format!("{}: {why}", path.display()))?;
     let several = blocks.len() > 1;
     let read = |(index, der)| {
         let place = if several { format!(", list {}", index + 1) } else { String::new() };
         read_list(der).map_err(|why| format!("{}{place}: {why}", path.display()))
     };
     blocks.into_iter().enumerate().map(read).collect()
+}
+
+/// Every list in a PEM file; none is an error, since a file was named for what it should hold.
+fn blocks(path: &Path) -> Result<Vec<Der>, String> {
+    let bytes = chain::read_at_most(chain::MAX_TRUST, path)?;
+    let blocks: Result<Vec<Der>, _> = Der::pem_slice_iter(&bytes).collect();
+    let blocks = blocks.map_err(|error| error.to_string())?;
+    if blocks.is_empty() { Err("it has no X509 CRL block".into()) } else { Ok(blocks) }
 }
 
 fn read_list(der: Der) -> Result<List, String> {

@@ -146,7 +146,7 @@ fn what_is_wrong_with_the_authorities_or_the_list_stops_start_up_with_its_place(
     assert_eq!(output.status.code(), Some(1), "{said}");
     for part in [
         "client_auth.ca: ",
-        "empty.pem: it has no CERTIFICATE block",
+        "empty.pem: is empty",
         "client_auth.crl: ",
         "missing.crl: ",
         "client_auth.allow",
