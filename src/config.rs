@@ -551,6 +551,8 @@ pub enum HandlerConfig {
     Echo(EchoConfig),
     /// Serves connections by shared libraries of your own.
     Plugin(PluginConfig),
+    /// Serves connections by WebAssembly components, each in a box of its own.
+    Wasm(WasmConfig),
 }
 
 /// `type = "http-proxy"`
@@ -751,6 +753,44 @@ pub struct PluginLayerConfig {
     /// How many threads its pool has.
     #[serde(default = "default_threads")]
     pub threads: usize,
+}
+
+/// `type = "wasm"`, for gateways built with it. An endpoint's `settings` go to its instance as JSON.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WasmConfig {
+    /// The component; several are listed as `layers` instead.
+    pub file: Option<PathBuf>,
+    /// A chain of components, the first next to the client.
+    pub layers: Vec<WasmLayerConfig>,
+    /// How much memory an instance may have, in bytes.
+    pub max_memory: usize,
+    /// How many events may wait for the instance's thread before new connections are refused.
+    pub queue: usize,
+    /// How long a call into a component may take; one that takes longer is cut, and the instance started again.
+    pub timeout: String,
+    /// The largest message, in bytes; without framing, how much input may wait to be consumed.
+    pub max_message: u32,
+    /// How much may be queued for a client, in bytes.
+    pub max_queue: u32,
+    /// How much an instance's queues and buffers may hold together, in bytes.
+    pub max_buffered: usize,
+}
+
+impl Default for WasmConfig {
+    fn default() -> Self {
+        let PluginConfig { queue, max_message, max_queue, max_buffered, .. } = PluginConfig::default();
+        let (max_memory, timeout) = (67_108_864, "1s".into());
+        Self { file: None, layers: Vec::new(), max_memory, queue, timeout, max_message, max_queue, max_buffered }
+    }
+}
+
+/// One layer of a chain of components.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WasmLayerConfig {
+    /// The component.
+    pub file: PathBuf,
 }
 
 fn default_threads() -> usize {

@@ -466,5 +466,6 @@ fn handler(
         HandlerConfig::Respond(config) => (Arc::new(Respond::new(config)?), "respond"),
         HandlerConfig::Echo(_) => (Arc::new(Echo), "echo"),
         HandlerConfig::Plugin(config) => (Arc::new(Plugin::new(name, config, inputs.directory)?), "plugin"),
+        HandlerConfig::Wasm(config) => (Arc::new(Plugin::wasm(name, config, inputs.directory)?), "wasm"),
     })
 }

@@ -10,8 +10,9 @@
 //!
 //! **The seam.** An [`Adapter`] knows how to start one kind of plugin, and a [`Guest`] is a started one: its methods are
 //! the events `open`, `data`, `writable`, `timer` and `close`, the two questions of framing, and `cleanup`. What a guest
-//! asks for it asks of its [`Host`], in safe Rust. `native` is one adapter: C functions in a shared library. Another kind
-//! needs these two traits and nothing else: pools, order, deadlines, restarts, framing, buffers and counting are here.
+//! asks for it asks of its [`Host`], in safe Rust. [`native`] is one adapter: C functions in a shared library; [`wasm`] is
+//! another. A kind needs these two traits and nothing else: pools, order, deadlines, restarts, framing, buffers and counting
+//! are here.
 
 pub mod chain;
 pub mod counters;
@@ -19,11 +20,17 @@ mod driver;
 pub mod framing;
 pub mod guest;
 pub mod host;
+pub mod inspect;
 mod keeper;
 pub mod native;
 mod port;
 mod run;
 mod session;
+#[cfg(feature = "wasm")]
+pub mod wasm;
+#[cfg(not(feature = "wasm"))]
+#[path = "plugin/without_wasm.rs"]
+pub mod wasm;
 
 pub use chain::{Chain, ChainFault, LayerPlan, Run, Standing, Terms, settle};
 pub use driver::Ended;

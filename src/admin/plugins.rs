@@ -50,6 +50,7 @@ fn layer(chain: &Chain, number: usize) -> Option<Value> {
         "callback_seconds": counters.seconds(),
         "queue": counters.queue(),
         "buffered_bytes": counters.buffered(),
+        "memory_bytes": counters.memory(),
         "refusals": refusals.collect::<Map<_, _>>(),
         "restarts": counters.restarts(),
     }))
@@ -80,6 +81,8 @@ pub(crate) fn scrape(out: &mut Exposition, running: &Snapshot) {
     each(&all, |labels, _, layer| family.sample(&labels, layer.queue() as u64));
     let mut family = out.family(&table::PLUGIN_BUFFERED);
     each(&all, |labels, _, layer| family.sample(&labels, layer.buffered() as u64));
+    let mut family = out.family(&table::PLUGIN_MEMORY);
+    each(&all, |labels, _, layer| family.sample(&labels, layer.memory() as u64));
     let mut family = out.family(&table::PLUGIN_REFUSALS);
     each(&all, |labels, _, layer| {
         for refusal in Refusal::ALL {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::args::PluginCommand;
 use super::report::Terminal;
-use crate::plugin::native::inspect::inspect;
+use crate::plugin::inspect::inspect;
 
 /// Prints what was found; the status is 1 where the plugin cannot be used.
 pub(super) fn run(command: &PluginCommand, out: &mut dyn Write, terminal: &mut Terminal) -> io::Result<ExitCode> {

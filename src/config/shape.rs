@@ -324,7 +324,7 @@ type = \"http_proxy\"
                 "8:12: endpoints.internet.timeouts: expected a table, found text in quotes",
                 "10:1: endpoints.internet.tls.certificates.0.key: missing; add key = \"…\"",
                 "11:9: endpoints.internet.tls.certificates.0.chain: expected text in quotes, found a whole number; put it in quotes: \"7\"",
-                "14:8: handlers.site.type: \"http_proxy\" is not \"http-proxy\", \"tcp-proxy\", \"respond\", \"echo\" or \"plugin\"; did you mean \"http-proxy\"?",
+                "14:8: handlers.site.type: \"http_proxy\" is not \"http-proxy\", \"tcp-proxy\", \"respond\", \"echo\", \"plugin\" or \"wasm\"; did you mean \"http-proxy\"?",
             ]
         );
     }
@@ -371,7 +371,7 @@ type = \"http_proxy\"
         assert_eq!(
             problems("[handlers.site]\nupstream = \"app\"\n"),
             [
-                "1:1: handlers.site.type: missing; add type = \"http-proxy\", \"tcp-proxy\", \"respond\", \"echo\" or \"plugin\""
+                "1:1: handlers.site.type: missing; add type = \"http-proxy\", \"tcp-proxy\", \"respond\", \"echo\", \"plugin\" or \"wasm\""
             ]
         );
         assert_eq!(

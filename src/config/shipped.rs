@@ -11,6 +11,8 @@ use super::{Source, json_schema};
 const FULL: &str = include_str!("../../config/full.toml");
 /// A plugin has to be built first, so its keys have a file of their own.
 const PLUGIN: &str = include_str!("../../config/plugin.toml");
+/// So has a component.
+const WASM: &str = include_str!("../../config/wasm.toml");
 
 #[test]
 fn every_file_in_config_parses() {
@@ -24,14 +26,15 @@ fn every_file_in_config_parses() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 10);
 }
 
 #[test]
-fn full_toml_and_plugin_toml_show_every_key_and_every_default() {
+fn full_toml_plugin_toml_and_wasm_toml_show_every_key_and_every_default() {
     let mut shown = Vec::new();
     gather(&toml::from_str(FULL).unwrap(), &mut shown);
     gather(&toml::from_str(PLUGIN).unwrap(), &mut shown);
+    gather(&toml::from_str(WASM).unwrap(), &mut shown);
     let schema = json_schema();
     let tables = schema["$defs"].as_object().unwrap().values();
     let variants = schema["$defs"]["HandlerConfig"]["oneOf"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! The `plugin` handler: connections served by shared libraries, one instance of each for every endpoint.
+//! The `plugin` and `wasm` handlers: connections served by code that is not ours, one instance of it for every endpoint.
 //!
 //! Owns the way from the handler's table to a chain of layers, and a connection's line in the access log. The host itself is
 //! `plugin`; a connection goes on in `plugin/driver.rs`.
@@ -13,11 +13,12 @@ use tokio::time::Instant;
 
 use super::{Connection, Handler, Instance, ServeError, Serving, Settings, Side, StartError};
 use crate::access_log::{Entry, Facts};
-use crate::config::{PluginConfig, PluginLayerConfig, RunConfig};
+use crate::config::{PluginConfig, PluginLayerConfig, RunConfig, WasmConfig};
 use crate::identity::Endpoint;
 use crate::metrics::RequestFailure;
 use crate::plugin::native::NativePlugin;
-use crate::plugin::{Chain, FaultKind, LayerPlan, Peer, Place, Run, Terms, Why};
+use crate::plugin::wasm::{self, Limits};
+use crate::plugin::{Adapter, Chain, FaultKind, LayerPlan, Peer, Place, Run, Terms, Why};
 use crate::trail::Trail;
 use crate::units;
 
@@ -27,6 +28,13 @@ const MOST_THREADS: usize = 256;
 const MOST_LAYERS: usize = 16;
 /// The most that a message, or a connection's queue, may hold.
 const MOST_BYTES: u32 = 1 << 30;
+/// The least and the most memory of a component: a page, and what 32 bits can tell apart.
+const MEMORY: std::ops::RangeInclusive<usize> = 65_536..=1 << 32;
+/// How much longer than a component's own deadline the watchdog waits: it is for what cannot be cut.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// What is wrong with a handler's table: paths within it, each with a sentence.
+type Faults = Vec<(String, String)>;
 
 /// Serves connections by plugins.
 pub struct Plugin {
@@ -40,8 +48,35 @@ impl Plugin {
     ///
     /// # Errors
     /// Each fault: its path within the table, and a sentence.
-    pub fn new(name: &str, config: &PluginConfig, directory: &Path) -> Result<Self, Vec<(String, String)>> {
+    pub fn new(name: &str, config: &PluginConfig, directory: &Path) -> Result<Self, Faults> {
+        let load = |file: &Path| Ok(Arc::new(NativePlugin::load(file)?) as Arc<dyn Adapter>);
+        Self::load(name, config, directory, Vec::new(), load)
+    }
+
+    /// A handler of this name whose plugins are WebAssembly components. Compiles them.
+    ///
+    /// # Errors
+    /// Each fault: its path within the table, and a sentence.
+    pub fn wasm(name: &str, config: &WasmConfig, directory: &Path) -> Result<Self, Faults> {
         let mut faults = Vec::new();
+        if !MEMORY.contains(&config.max_memory) {
+            faults.push(("max_memory".into(), format!("is between {} and {} bytes", MEMORY.start(), MEMORY.end())));
+        }
+        // What is wrong with the timeout is said with the other terms.
+        let timeout = units::positive_duration(&config.timeout).unwrap_or_default();
+        let limits = Limits { timeout, memory: config.max_memory };
+        let mut handler = Self::load(name, &config.into(), directory, faults, |file| wasm::load(file, limits))?;
+        handler.terms.timeout = timeout.saturating_add(SLACK);
+        Ok(handler)
+    }
+
+    fn load(
+        name: &str,
+        config: &PluginConfig,
+        directory: &Path,
+        mut faults: Faults,
+        load: impl Fn(&Path) -> Result<Arc<dyn Adapter>, String>,
+    ) -> Result<Self, Faults> {
         let terms = terms(config, &mut faults);
         let mut layers = Vec::new();
         for (path, layer) in listed(config, &mut faults) {
@@ -52,8 +87,8 @@ impl Plugin {
             if !(1..=MOST_THREADS).contains(&layer.threads) {
                 faults.push((format!("{path}threads"), format!("a pool has 1 to {MOST_THREADS} threads")));
             }
-            match NativePlugin::load(&directory.join(&layer.file)) {
-                Ok(plugin) => layers.push(LayerPlan { adapter: Arc::new(plugin), run }),
+            match load(&directory.join(&layer.file)) {
+                Ok(adapter) => layers.push(LayerPlan { adapter, run }),
                 Err(why) => faults.push((format!("{path}file"), why)),
             }
         }
@@ -116,7 +151,7 @@ impl Handler for Plugin {
 }
 
 /// The layers of a table, each with the path of its keys within it.
-fn listed(config: &PluginConfig, faults: &mut Vec<(String, String)>) -> Vec<(String, PluginLayerConfig)> {
+fn listed(config: &PluginConfig, faults: &mut Faults) -> Vec<(String, PluginLayerConfig)> {
     let mut fault = |path: &str, message: &str| {
         faults.push((path.into(), message.into()));
         Vec::new()
@@ -135,7 +170,25 @@ fn listed(config: &PluginConfig, faults: &mut Vec<(String, String)>) -> Vec<(Str
     }
 }
 
-fn terms(config: &PluginConfig, faults: &mut Vec<(String, String)>) -> Terms {
+/// A component runs on one thread, since it has one: what else its table says is what a shared library's says.
+impl From<&WasmConfig> for PluginConfig {
+    fn from(config: &WasmConfig) -> Self {
+        let layer = |file: &Path| PluginLayerConfig { file: file.to_owned(), run: RunConfig::Pool, threads: 1 };
+        Self {
+            file: config.file.clone(),
+            run: RunConfig::Pool,
+            threads: 1,
+            layers: config.layers.iter().map(|listed| layer(&listed.file)).collect(),
+            queue: config.queue,
+            timeout: config.timeout.clone(),
+            max_message: config.max_message,
+            max_queue: config.max_queue,
+            max_buffered: config.max_buffered,
+        }
+    }
+}
+
+fn terms(config: &PluginConfig, faults: &mut Faults) -> Terms {
     let timeout = units::positive_duration(&config.timeout).unwrap_or_else(|why| {
         faults.push(("timeout".into(), why));
         Duration::ZERO

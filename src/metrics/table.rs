@@ -133,6 +133,7 @@ metrics! {
     PLUGIN_CALLBACK_SECONDS = Counter "plugin_callback_seconds_total" ["endpoint", "layer"] "Time spent in calls into the plugin.";
     PLUGIN_QUEUE = Gauge "plugin_queue" ["endpoint", "layer"] "Events that wait for a thread of the plugin's pool.";
     PLUGIN_BUFFERED = Gauge "plugin_buffered_bytes" ["endpoint", "layer"] "Bytes in the queues and buffers of the plugin's instance.";
+    PLUGIN_MEMORY = Gauge "plugin_memory_bytes" ["endpoint", "layer"] "Memory of the component's instance; 0 for a native plugin, which shares the gateway's.";
     PLUGIN_REFUSALS = Counter "plugin_refusals_total" ["endpoint", "layer", "reason"] "What the host or the plugin refused: connections, writes, input, calls with a stale handle.";
     PLUGIN_RESTARTS = Counter "plugin_restarts_total" ["endpoint", "layer"] "Further tries to start the instance, after it was not ready or was given up.";
 

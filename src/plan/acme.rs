@@ -100,10 +100,10 @@ fn folder(authority: &AcmeConfig) -> Result<PathBuf, String> {
 
 /// Checks every authority and every certificate that names one.
 pub(super) fn plan(inputs: &Inputs<'_>, problems: &mut Problems) -> AcmePlan {
-    let mut authorities = BTreeMap::new();
+    let mut authorities = BTreeMap::<&str, Option<Arc<Authority>>>::new();
     for (name, config) in &inputs.config.acme {
         let authority = authority(inputs, name, config, problems);
-        let others = || authorities.values().flatten().map(|other: &Arc<Authority>| (&other.folder, &other.name));
+        let others = || authorities.values().flatten().map(|other| (&other.folder, &other.name));
         if let Some((_, other)) = authority.iter().find_map(|new| others().find(|(folder, _)| **folder == new.folder)) {
             let message = format!("[acme.{other}] has the same directory and storage");
             problems.push(&["acme", name, "storage"], message, Some("give each an account and a folder".into()));

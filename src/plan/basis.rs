@@ -109,7 +109,9 @@ pub(super) fn named_upstreams(config: &HandlerConfig) -> Vec<&str> {
             config.upstream.as_deref().into_iter().chain(routes).collect()
         }
         HandlerConfig::TcpProxy(config) => vec![&config.upstream],
-        HandlerConfig::Respond(_) | HandlerConfig::Echo(_) | HandlerConfig::Plugin(_) => Vec::new(),
+        HandlerConfig::Respond(_) | HandlerConfig::Echo(_) | HandlerConfig::Plugin(_) | HandlerConfig::Wasm(_) => {
+            Vec::new()
+        }
     }
 }
 

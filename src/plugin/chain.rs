@@ -196,7 +196,7 @@ impl Chain {
     /// What a chain is made from, in one word: code, settings, place and bounds.
     #[must_use]
     pub fn identity(place: &Place, plans: &[LayerPlan], terms: Terms) -> String {
-        let layers: Vec<_> = plans.iter().map(|plan| (plan.adapter.digest(), plan.run)).collect();
+        let layers: Vec<_> = plans.iter().map(|plan| (plan.adapter.identity(), plan.run)).collect();
         format!("{:?} {:?} {} {layers:?} {terms:?}", place.endpoint, place.handler, place.settings)
     }
 

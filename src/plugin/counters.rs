@@ -64,6 +64,8 @@ pub struct LayerCounters {
     pub(super) queue: AtomicUsize,
     /// Bytes in queues and buffers.
     pub(super) buffered: AtomicUsize,
+    /// Bytes that instances have as their own, where that can be known.
+    pub(super) memory: AtomicUsize,
     /// How often the instance was started again.
     pub(super) restarts: AtomicU64,
     version: Mutex<String>,
@@ -117,6 +119,12 @@ impl LayerCounters {
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.buffered.load(Relaxed)
+    }
+
+    /// Bytes of memory that components have; 0 for native plugins, which share the gateway's.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory.load(Relaxed)
     }
 
     /// How often the instance was started again.

@@ -1,6 +1,6 @@
 //! The seam: what a kind of plugin implements, and what it is told.
 //!
-//! `native` implements it for shared libraries; `keeper` starts guests and `session` calls them.
+//! `native` implements it for shared libraries, `wasm` for components; `keeper` starts guests and `session` calls them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +22,12 @@ pub trait Adapter: Send + Sync {
 
     /// A digest of its code; equal digests are the same code.
     fn digest(&self) -> &str;
+
+    /// What its instances are made from: the code, and whatever bounds them besides [`Place`]. Where it differs, a reload
+    /// starts another instance.
+    fn identity(&self) -> String {
+        self.digest().to_owned()
+    }
 
     /// Starts an instance for `place`, which may ask things of `host` from now on.
     ///
@@ -76,10 +82,16 @@ pub trait Guest: Send + Sync {
     fn timer(&self, connection: Handle, user: User, id: u32) -> Result<(), Trouble>;
 
     /// The connection is over, and its handle stale. Once for each `open` that succeeded, after its last event.
-    fn close(&self, connection: Handle, user: User, why: Why);
+    ///
+    /// # Errors
+    /// The instance cannot go on.
+    fn close(&self, connection: Handle, user: User, why: Why) -> Result<(), Trouble>;
 
     /// How many bytes [`message_size`](Self::message_size) needs to see; asked only where framing is the plugin's own.
-    fn minimum_size(&self, connection: Handle, user: User) -> usize;
+    ///
+    /// # Errors
+    /// Trouble; the connection is closed.
+    fn minimum_size(&self, connection: Handle, user: User) -> Result<usize, Trouble>;
 
     /// How large the message is that begins with `bytes`; 0 where that cannot be told yet.
     ///

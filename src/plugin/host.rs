@@ -128,6 +128,22 @@ impl Host {
         Some(Bytes::from_owner(Counted { bytes: bytes.into(), counters: Arc::clone(&self.counters) }))
     }
 
+    /// Notes that the instance has this much more memory of its own, in bytes.
+    pub fn memory_grew(&self, bytes: usize) {
+        self.counters.memory.fetch_add(bytes, Relaxed);
+    }
+
+    /// How much memory the instance has of its own, as far as it was noted.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.counters.memory()
+    }
+
+    /// Notes that the instance has this much less.
+    pub fn memory_shrank(&self, bytes: usize) {
+        self.counters.memory.fetch_sub(bytes, Relaxed);
+    }
+
     /// Writes a line to the log.
     pub fn log(&self, level: tracing::Level, text: &str) {
         let text: String = text.chars().take(LINE).map(|c| if c.is_control() { ' ' } else { c }).collect();

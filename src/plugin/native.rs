@@ -5,7 +5,7 @@
 //! code. A native plugin is trusted: it shares our address space, and what it breaks breaks us.
 
 mod call;
-pub mod inspect;
+pub(super) mod inspect;
 mod library;
 mod negotiate;
 mod table;

@@ -209,12 +209,16 @@ impl Session {
         if self.stage.framing != Framing::Own {
             return self.stage.framing.find(bytes, intake.searched, most).map_err(|_| Ending::Framing);
         }
-        let least = self.stage.call(Callback::MessageSize, |guest| guest.minimum_size(handle, user)).max(1);
+        let least = self.stage.call(Callback::MessageSize, |guest| guest.minimum_size(handle, user))?.max(1);
         if bytes.len() < least {
             return if least > most { Err(Ending::Framing) } else { Ok(Found::More(least)) };
         }
         let size = self.stage.call(Callback::MessageSize, |guest| guest.message_size(handle, user, bytes));
-        match size.map_err(|_| Ending::Framing)? {
+        let size = size.map_err(|trouble| match trouble {
+            Trouble::Connection => Ending::Framing,
+            trouble => Ending::Trouble(trouble),
+        });
+        match size? {
             0 if bytes.len() >= most => Err(Ending::Framing),
             0 => Ok(Found::More(bytes.len() + 1)),
             size if size > most => Err(Ending::Framing),
@@ -250,7 +254,9 @@ impl Session {
             let handle = self.handle;
             let call = || self.stage.call(Callback::Close, |guest| guest.close(handle, user, why));
             // A panic here has nobody left to concern.
-            let _ = catch_unwind(AssertUnwindSafe(call));
+            if let Ok(Err(Trouble::Instance(what))) = catch_unwind(AssertUnwindSafe(call)) {
+                self.stage.sessions.fail(what);
+            }
         }
     }
 }

@@ -8,6 +8,8 @@ mod layers;
 mod reload;
 mod samples;
 mod suite;
+#[cfg(feature = "wasm")]
+mod wasm;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -31,6 +33,14 @@ pub fn probe(keys: &str) -> Gateway {
     let folder = Folder::new();
     let file = c(&folder, "tests/gateway/plugins/probe.c", &[]);
     Gateway::start_in(folder, &plugin(&file, keys))
+}
+
+/// The gateways of [`probe`], and of `component.c` where there is Wasm: what they have in common holds for both.
+pub fn probes(keys: &str) -> Vec<Gateway> {
+    #[cfg(feature = "wasm")]
+    return vec![probe(keys), wasm::probe(keys)];
+    #[cfg(not(feature = "wasm"))]
+    vec![probe(keys)]
 }
 
 /// A client that talks in lines.

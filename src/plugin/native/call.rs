@@ -166,7 +166,7 @@ impl Guest for NativeGuest {
         Ok(())
     }
 
-    fn close(&self, connection: Handle, user: User, why: Why) {
+    fn close(&self, connection: Handle, user: User, why: Why) -> Result<(), Trouble> {
         let why = match why {
             Why::Client => abi::PC_CLOSED_BY_CLIENT,
             Why::Plugin => abi::PC_CLOSED_BY_PLUGIN,
@@ -180,12 +180,13 @@ impl Guest for NativeGuest {
             // SAFETY: the contract of `close`; it is the last call about this connection.
             unsafe { close(self.instance(), pc_connection(connection.0), pointer(user), why) };
         }
+        Ok(())
     }
 
-    fn minimum_size(&self, connection: Handle, user: User) -> usize {
-        let Some(minimum_size) = self.agreed.table.minimum_size else { return 1 };
+    fn minimum_size(&self, connection: Handle, user: User) -> Result<usize, Trouble> {
+        let Some(minimum_size) = self.agreed.table.minimum_size else { return Ok(1) };
         // SAFETY: the contract of `minimum_size`.
-        unsafe { minimum_size(self.instance(), pc_connection(connection.0), pointer(user)) }
+        Ok(unsafe { minimum_size(self.instance(), pc_connection(connection.0), pointer(user)) })
     }
 
     fn message_size(&self, connection: Handle, user: User, bytes: &[u8]) -> Result<usize, Trouble> {

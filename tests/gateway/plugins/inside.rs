@@ -124,16 +124,17 @@ impl Guest for InsideGuest {
         Ok(())
     }
 
-    fn close(&self, connection: Handle, _: User, _: Why) {
+    fn close(&self, connection: Handle, _: User, _: Why) -> Result<(), Trouble> {
         let own = |(host, member): &(Arc<Host>, Handle)| Arc::ptr_eq(host, &self.host) && *member == connection;
         self.room.lock().unwrap().retain(|member| !own(member));
         if self.kind == Kind::Chat {
             self.say(format!("* somebody left by {}\n", self.host.place().endpoint.name), None);
         }
+        Ok(())
     }
 
-    fn minimum_size(&self, _: Handle, _: User) -> usize {
-        2
+    fn minimum_size(&self, _: Handle, _: User) -> Result<usize, Trouble> {
+        Ok(2)
     }
 
     fn message_size(&self, _: Handle, _: User, bytes: &[u8]) -> Result<usize, Trouble> {

@@ -44,6 +44,7 @@ fn the_message_server_gets_whole_messages_however_they_arrive() {
 #[test]
 fn those_who_chat_by_a_plain_internal_door_and_by_a_public_tls_door_hear_each_other() {
     both("chat", |file| {
+        suite::chats_by_one_door(Gateway::start(&plugin(file, "")).address("internal"));
         let gateway = Gateway::start(&two_doors(file));
         suite::chats(gateway.address("internal"), gateway.address("world"));
     });

@@ -1,4 +1,4 @@
-//! What holds for every kind of plugin alike: the same echo, framing and broadcast over C, a Rust library and the trait.
+//! What holds for every kind of plugin alike: the same echo, framing and broadcast over C, a Rust library, the trait and Wasm.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -45,15 +45,29 @@ pub fn answers_messages(address: SocketAddr) {
     assert_eq!(read_to_end(&mut stream).0, b"");
 }
 
+/// A line that somebody in a chat room hears.
+fn line(stream: &mut dyn Read) -> String {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while stream.read_exact(&mut byte).is_ok() && byte != *b"\n" {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+/// What a chat room of one door does, with a plain door "internal".
+pub fn chats_by_one_door(internal: SocketAddr) {
+    let mut all: Vec<_> = (0..3).map(|_| connect(internal)).collect();
+    all.iter_mut().for_each(|one| assert_eq!(line(one), "* you are in, by internal (internal, plain)"));
+    all[0].write_all(b"hello, all\n").unwrap();
+    all[1..].iter_mut().for_each(|one| assert_eq!(line(one), "<internal> hello, all"));
+    all[2].write_all(b"hello, you two\n").unwrap();
+    all[..2].iter_mut().for_each(|one| assert_eq!(line(one), "<internal> hello, you two", "and nothing of one's own"));
+    drop(all.pop());
+    all.iter_mut().for_each(|one| assert_eq!(line(one), "* somebody left by internal"));
+}
+
 /// What a chat room does, with a plain door "internal" and a TLS door "world".
 pub fn chats(internal: SocketAddr, world: SocketAddr) {
-    let line = |stream: &mut dyn Read| {
-        let (mut line, mut byte) = (Vec::new(), [0]);
-        while stream.read_exact(&mut byte).is_ok() && byte != *b"\n" {
-            line.push(byte[0]);
-        }
-        String::from_utf8(line).unwrap()
-    };
     let (mut anna, mut bert, mut cleo) = (connect(internal), connect(internal), tls::rustls(world));
     assert_eq!(line(&mut anna), "* you are in, by internal (internal, plain)");
     assert_eq!(line(&mut bert), "* you are in, by internal (internal, plain)");

@@ -1,4 +1,4 @@
-//! Plugins for tests: C compiled on the spot, and the Rust samples built by cargo.
+//! Plugins for tests: C compiled on the spot, for this machine or to Wasm, and the Rust samples built by cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,9 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub fn c(folder: &Folder, source: &str, flags: &[&str]) -> PathBuf {
     let name = Path::new(source).file_stem().unwrap().to_str().unwrap();
     let library = folder.path().join(format!("lib{name}.so"));
-    compile(source, &library, flags);
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-pthread"]);
+    compile(cc, "plugin-abi/include", source, &library, flags);
     library
 }
 
@@ -34,27 +36,38 @@ pub fn rust(name: &str) -> PathBuf {
     folder.join(format!("libportcullis_{}.so", name.replace('-', "_")))
 }
 
-/// Builds what `config/plugin.toml` names, as its comment says.
-pub fn chat_of_the_configuration() {
-    let (folder, target) = (Folder::new(), Path::new(ROOT).join("target/plugins"));
-    std::fs::create_dir_all(&target).unwrap();
-    let built = c(&folder, "examples/plugins/c/chat.c", &[]);
-    // Put in its place whole: another test may be reading it.
-    let copy = target.join(format!("libchat.so.{}", std::process::id()));
-    std::fs::copy(built, &copy).unwrap();
-    std::fs::rename(copy, target.join("libchat.so")).unwrap();
+/// Compiles C to a component in a folder: a sample of `examples/plugins/wasm`, or a file of `tests/gateway/plugins`.
+pub fn wasm(folder: &Folder, source: &str, flags: &[&str]) -> PathBuf {
+    let name = Path::new(source).file_stem().unwrap().to_str().unwrap();
+    let (module, component) = (folder.path().join("module.wasm"), folder.path().join(format!("{name}.wasm")));
+    let mut clang = Command::new("clang");
+    clang.args(["--target=wasm32-wasi", "-mexec-model=reactor", "-O2"]);
+    compile(clang, "plugin-wasm/include", source, &module, flags);
+    let made = portcullis_plugin_wasm::component(&std::fs::read(module).unwrap());
+    std::fs::write(&component, made.unwrap()).unwrap();
+    component
 }
 
-fn compile(source: &str, library: &Path, flags: &[&str]) {
-    let output = Command::new("cc")
-        .args(["-std=c11", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"])
-        .args(flags)
-        .arg(format!("-I{ROOT}/plugin-abi/include"))
-        .arg("-o")
-        .arg(library)
-        .arg(Path::new(ROOT).join(source))
-        .arg("-lpthread")
-        .output()
-        .expect("cc runs; scripts/test installs it");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+/// Builds what `config/plugin.toml` and `config/wasm.toml` name, as their comments say.
+pub fn chats_of_the_configuration() {
+    let folder = Folder::new();
+    install(&c(&folder, "examples/plugins/c/chat.c", &[]));
+    install(&wasm(&folder, "examples/plugins/wasm/chat.c", &[]));
+}
+
+/// Puts a plugin where the configuration looks for it, whole: another test may be reading it.
+fn install(built: &Path) {
+    let target = Path::new(ROOT).join("target/plugins");
+    std::fs::create_dir_all(&target).unwrap();
+    let name = built.file_name().unwrap().to_str().unwrap();
+    let copy = target.join(format!("{name}.{}", std::process::id()));
+    std::fs::copy(built, &copy).unwrap();
+    std::fs::rename(copy, target.join(name)).unwrap();
+}
+
+fn compile(mut compiler: Command, include: &str, source: &str, output: &Path, flags: &[&str]) {
+    compiler.args(["-std=c11", "-Wall", "-Wextra", "-Werror"]).args(flags).arg(format!("-I{ROOT}/{include}"));
+    compiler.arg("-o").arg(output).arg(Path::new(ROOT).join(source));
+    let ended = compiler.output().expect("the compiler runs; scripts/test installs it");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
