@@ -529,6 +529,8 @@ pub struct UpstreamCounters {
     pub retries: [Counter; RetryReason::ALL.len()],
     /// `portcullis_upstream_queued_total`: requests and sessions that waited for room at a server.
     pub queued: Counter,
+    /// `portcullis_upstream_queue_duration_seconds`
+    pub queue_seconds: Histogram,
     /// `portcullis_upstream_busy_total`: those that were refused because there was none.
     pub busy: Counter,
 }

@@ -9,11 +9,13 @@ use crate::admin::answer::{Answer, HTML};
 use crate::admin::routes::{Asked, ROUTES};
 use crate::admin::state::Snapshot;
 use crate::admin::stats::{EndpointStats, Stats};
+use crate::admin::upstreams::by_name;
 use crate::admin::version::VERSION;
 use crate::admin::views::{Chain, chains, days_left, numbers};
 use crate::plan::EndpointPlan;
 use crate::tls::audit::finding::{CertificateView, Finding};
 use crate::tls::audit::rules::Level;
+use crate::upstream::Member;
 
 const STYLE: &str = include_str!("dashboard.css");
 
@@ -30,7 +32,7 @@ pub(crate) fn page(asked: &Asked<'_>) -> Answer {
     header(&mut html, asked, &stats);
     endpoints(&mut html, asked, &stats);
     certificates(&mut html, asked.running);
-    upstreams(&mut html, &stats);
+    upstreams(&mut html, asked.running, &stats);
     links(&mut html);
     Answer::ok(HTML, html)
 }
@@ -186,21 +188,31 @@ fn line(html: &mut String, finding: &Finding) {
     );
 }
 
-fn upstreams(html: &mut String, stats: &Stats) {
-    if stats.upstreams.is_empty() {
+fn upstreams(html: &mut String, running: &Snapshot, stats: &Stats) {
+    if running.plan.upstreams.is_empty() {
         return;
     }
     html.push_str(
-        "<section><h2>Upstreams</h2><div><table><tr><th>upstream<th>server<th class=n>open<th class=n>requests\
+        "<section><h2>Upstreams</h2><div><table><tr><th>upstream<th>server<th>state<th class=n>open<th class=n>requests\
          <th class=n>5xx<th class=n>failures",
     );
-    for (upstream, servers) in &stats.upstreams {
-        for (server, numbers) in servers {
+    for upstream in &running.plan.upstreams {
+        let servers = stats.upstreams.get(&*upstream.name);
+        for of_name in by_name(upstream) {
+            let Some(Member { server, .. }) = of_name.first() else { continue };
+            let numbers = servers.and_then(|servers| servers.get(&*server.name)).cloned().unwrap_or_default();
+            let usable = of_name.iter().filter(|member| member.server.is_usable()).count();
+            let (class, word) = match usable {
+                0 => ("deny", "out"),
+                n if n < of_name.len() => ("warn", "in part"),
+                _ => ("ok", "up"),
+            };
             let _ = write!(
                 html,
-                "<tr><td>{}<td>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}",
-                Text(upstream),
-                Text(server),
+                "<tr><td><a href='/upstreams/{0}'>{0}</a><td>{1}<td><span class='tag {class}'>{word}</span><td class=n>{2}\
+                 <td class=n>{3}<td class=n>{4}<td class=n>{5}",
+                Text(&upstream.name),
+                Text(&server.name),
                 numbers.connections_active,
                 numbers.requests,
                 numbers.responses.get("5xx").copied().unwrap_or(0),

@@ -225,6 +225,10 @@ fn upstreams(out: &mut Exposition, running: &Snapshot) {
     each(&table::UPSTREAM_QUEUE_LENGTH, |upstream| upstream.waiting() as u64);
     each(&table::UPSTREAM_QUEUED, |upstream| upstream.metrics.sum(|c| c.queued.get()));
     each(&table::UPSTREAM_BUSY, |upstream| upstream.metrics.sum(|c| c.busy.get()));
+    let mut family = out.family(&table::UPSTREAM_QUEUE_DURATION);
+    for upstream in all() {
+        family.histogram(&[&upstream.name], &Durations::sum(upstream.metrics.slots().map(|slot| &slot.queue_seconds)));
+    }
 }
 
 /// An upstream's name and a server's.

@@ -327,7 +327,7 @@ fn every_counter_is_exported() {
         connect_seconds,
         response_seconds,
     } = server.here();
-    let UpstreamCounters { retries, queued, busy } = upstream.metrics.here();
+    let UpstreamCounters { retries, queued, queue_seconds, busy } = upstream.metrics.here();
 
     let singles = [
         accepted,
@@ -355,7 +355,8 @@ fn every_counter_is_exported() {
     for (n, counter) in counters.iter().enumerate() {
         counter.add(7001 + n as u64);
     }
-    let histograms: [&Histogram; 4] = [handshake_seconds, request_seconds, response_seconds, connect_seconds];
+    let histograms: [&Histogram; 5] =
+        [handshake_seconds, request_seconds, response_seconds, connect_seconds, queue_seconds];
     for (n, histogram) in histograms.iter().enumerate() {
         histogram.buckets[BUCKETS.len()].add(8001 + n as u64);
     }
@@ -365,7 +366,7 @@ fn every_counter_is_exported() {
 
     let text = port.get("/metrics").body;
     let values: BTreeSet<&str> = text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.1)).collect();
-    let expected = (7001..7001 + counters.len() as u64).chain(8001..8005).chain(9001..9004);
+    let expected = (7001..7001 + counters.len() as u64).chain(8001..8006).chain(9001..9004);
     for value in expected {
         assert!(values.contains(value.to_string().as_str()), "{value} is not exported:\n{text}");
     }

@@ -1,6 +1,6 @@
 //! `/upstreams` and `/upstreams/{name}`: what the gateway knows of its upstreams, their servers and each address of these.
 //!
-//! Called by `routes`. The numbers are those of the metrics; what is here besides is how each address is, and why.
+//! Called by `routes`, and by `dashboard`. The numbers are those of the metrics; what is here besides is how each address is, and why.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ fn summary(upstream: &Upstream) -> Value {
 }
 
 /// The addresses of each server, in the order written.
-fn by_name(upstream: &Upstream) -> Vec<Vec<Member>> {
+pub(crate) fn by_name(upstream: &Upstream) -> Vec<Vec<Member>> {
     let members = upstream.members();
     let chunks = members.list.chunk_by(|a, b| a.server.name == b.server.name);
     chunks.map(<[Member]>::to_vec).collect()

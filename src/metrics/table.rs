@@ -124,6 +124,7 @@ metrics! {
     UPSTREAM_QUEUE_LENGTH = Gauge "upstream_queue_length" ["upstream"] "Requests and sessions that wait now for room at a server.";
     UPSTREAM_QUEUED = Counter "upstream_queued_total" ["upstream"] "Requests and sessions that had to wait for room at a server.";
     UPSTREAM_BUSY = Counter "upstream_busy_total" ["upstream"] "Requests and sessions refused because no server had room.";
+    UPSTREAM_QUEUE_DURATION = Histogram "upstream_queue_duration_seconds" ["upstream"] "Time that requests and sessions waited for room at a server, in vain too.";
     UPSTREAM_FAILURES = Counter "upstream_failures_total" ["upstream", "server", "reason"] "Exchanges with the server that failed.";
     UPSTREAM_RESPONSE_DURATION = Histogram "upstream_response_duration_seconds" ["upstream", "server"] "Time from the first byte of a request to the head of the server's response.";
 

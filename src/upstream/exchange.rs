@@ -157,6 +157,7 @@ impl Upstream {
             Found::Busy => {
                 let found = Box::pin(self.wait_for_room(course.key)).await;
                 course.trail.queued = course.begun.elapsed();
+                self.metrics.here().queue_seconds.observe(course.trail.queued);
                 found.ok_or_else(|| {
                     self.metrics.here().busy.add(1);
                     self.nobody(Failure::Busy, course)
