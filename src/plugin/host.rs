@@ -48,7 +48,7 @@ pub enum Answer {
 pub const TIMERS: usize = 8;
 /// A timer that is set for longer is set for this long.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-/// The longest line that a plugin may log, in bytes; what is longer is cut.
+/// The longest line that a plugin may say, in characters; what is longer is cut.
 const LINE: usize = 1024;
 
 /// What one instance may ask of the gateway.
@@ -146,7 +146,7 @@ impl Host {
 
     /// Writes a line to the log.
     pub fn log(&self, level: tracing::Level, text: &str) {
-        let text: String = text.chars().take(LINE).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = line(text);
         let (endpoint, plugin) = (&self.place.endpoint.name, &self.plugin);
         match level {
             tracing::Level::ERROR => tracing::error!(%endpoint, plugin, "{text}"),
@@ -225,6 +225,11 @@ impl Drop for Counted {
     }
 }
 
+/// What a plugin says, as a line for people: cut where it is too long, and without what would move a terminal's cursor.
+pub(super) fn line(text: &str) -> String {
+    text.chars().take(LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Takes memory for an instance, if there is that much left.
 pub(super) fn reserve(counters: &LayerCounters, bytes: usize, most: usize) -> bool {
     let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= most);
@@ -255,6 +260,12 @@ pub(super) mod tests {
 
     fn write(host: &Host, handle: Handle, length: usize) -> Answer {
         host.write(handle, &[Bytes::from(vec![0; length])])
+    }
+
+    #[test]
+    fn what_a_plugin_says_is_one_line_and_not_too_long() {
+        assert_eq!(line("a\nb\x1b[2J\tc"), "a b [2J c");
+        assert_eq!(line(&"ä".repeat(2000)).chars().count(), LINE);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::limits::Memory;
 use super::words::{EVENTS, EndpointWord, OfferWord, PeerWord, StartErrorWord, WhyWord};
 use crate::plugin::framing::Framing;
 use crate::plugin::guest::{Fault, FaultKind, Guest, Input, Peer, Place, Trouble, User, Why};
-use crate::plugin::host::{Handle, Host};
+use crate::plugin::host::{Handle, Host, line};
 
 /// A started instance.
 pub(super) struct WasmGuest {
@@ -149,7 +149,8 @@ impl Events {
 /// What went wrong, and in which of the component's functions.
 fn describe(error: &wasmtime::Error, limits: Limits) -> String {
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    let at = frames.iter().find_map(|frame| frame.func_name()).map_or(String::new(), |name| format!(", in {name}"));
+    let at =
+        frames.iter().find_map(|frame| frame.func_name()).map_or(String::new(), |name| format!(", in {}", line(name)));
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("a call has not returned within {:?}, and was cut{at}", limits.timeout),
         Some(trap) => format!("{trap}{at}"),

@@ -7,7 +7,7 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 use crate::identity::Class;
 use crate::plugin::framing::Framing;
 use crate::plugin::guest::{Fault, FaultKind, Peer, Place, Why};
-use crate::plugin::host::Answer;
+use crate::plugin::host::{Answer, line};
 
 /// The interface that a component calls.
 pub(super) const HOST: &str = "portcullis:plugin/host";
@@ -161,9 +161,9 @@ pub(super) enum StartErrorWord {
 impl From<StartErrorWord> for Fault {
     fn from(word: StartErrorWord) -> Self {
         match word {
-            StartErrorWord::NotReady(why) => Self::new(FaultKind::NotReady, why),
-            StartErrorWord::BadConfig(why) => Self::new(FaultKind::BadConfig, why),
-            StartErrorWord::Fault(why) => Self::new(FaultKind::Fault, why),
+            StartErrorWord::NotReady(why) => Self::new(FaultKind::NotReady, line(&why)),
+            StartErrorWord::BadConfig(why) => Self::new(FaultKind::BadConfig, line(&why)),
+            StartErrorWord::Fault(why) => Self::new(FaultKind::Fault, line(&why)),
         }
     }
 }
