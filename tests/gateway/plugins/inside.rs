@@ -96,8 +96,9 @@ impl Guest for InsideGuest {
             let endpoint = &self.host.place().endpoint;
             let kind = if peer.0.tls.is_some() { "TLS" } else { "plain" };
             let hello = format!("* you are in, by {} ({}, {kind})\n", endpoint.name, endpoint.class);
-            self.host.write(connection, &[hello.into()]);
+            // First the member, then the greeting: who has heard it hears all that is said from then on.
             self.room.lock().unwrap().push((Arc::clone(&self.host), connection));
+            self.host.write(connection, &[hello.into()]);
         }
         Ok(0)
     }
