@@ -98,6 +98,7 @@ impl Upkeep {
         self.telemetry.flush();
         if self.turn == 0 {
             self.upstreams().for_each(|upstream| upstream.sweep());
+            give_back_memory();
         }
         self.turn = (self.turn + 1) % SWEEP_EVERY;
     }
@@ -116,4 +117,13 @@ impl Upkeep {
     fn upstreams(&self) -> impl Iterator<Item = Arc<Upstream>> {
         self.upstreams.iter().filter_map(Weak::upgrade)
     }
+}
+
+/// Lets the allocator give memory back to the system that a crowd has left behind.
+///
+/// mimalloc, which the binary has, keeps what is freed for a second, and looks whether that is over only when a block that is as
+/// large as this one is freed. A worker whose clients have gone frees none, so it would keep theirs for ever.
+fn give_back_memory() {
+    const LARGE: usize = 1 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE))); // nobody writes to it, so it is no memory yet
 }
