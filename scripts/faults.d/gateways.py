@@ -143,10 +143,11 @@ class Gateway:
 
 
 class Upstream:
-    """A server in a process of its own. `/work` is never answered; how many of those are open at a time is counted."""
+    """A server in a process of its own. `/later` is answered after a second; `/work` never is, and how many of those are open
+    at a time is counted."""
 
-    def __init__(self):
-        self.port = free_port()
+    def __init__(self, port=None):
+        self.port = port or free_port()
         self.most = multiprocessing.Value("i", 0)
         self.process = multiprocessing.Process(target=serve, args=(self.port, self.most), daemon=True)
         self.process.start()
@@ -156,6 +157,9 @@ class Upstream:
         return self
 
     def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
         self.process.terminate()
         self.process.join(DEADLINE)
 
@@ -177,6 +181,8 @@ def serve(port, most):
                     finally:
                         open_now -= 1
                     break
+                if b" /later" in head.split(b"\r\n", 1)[0]:
+                    await asyncio.sleep(1)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
                 await writer.drain()
         writer.close()

@@ -17,6 +17,7 @@ mod http_proxy;
 mod layers;
 mod limits;
 mod passthrough;
+mod peers;
 mod plugins;
 mod proxy_protocol;
 mod reload;
