@@ -29,6 +29,8 @@ http {{
     uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
     upstream app {{ server 127.0.0.1:{upstream}; keepalive 64; }}
     server {{ listen 127.0.0.1:{h1}; location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
+    server {{ listen 127.0.0.1:{tls} ssl; ssl_certificate {folder}/both.pem; ssl_certificate_key {folder}/both.pem;
+        location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
     server {{ listen 127.0.0.1:{h2} http2; location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
 }}
 """
@@ -47,6 +49,7 @@ defaults
 frontend web
     bind 127.0.0.1:{h1}
     bind 127.0.0.1:{h2} proto h2
+    bind 127.0.0.1:{tls} ssl crt {folder}/both.pem
     default_backend app
 backend app
     server upstream 127.0.0.1:{upstream}
@@ -65,6 +68,13 @@ listen = ["127.0.0.1:{h1}", "127.0.0.1:{h2}"]
 class = "internal"
 handler = "site"
 max_connections = 24000
+[endpoints.tls]
+listen = "127.0.0.1:{tls}"
+class = "internal"
+handler = "site"
+max_connections = 24000
+[endpoints.tls.tls]
+certificates = [{{ chain = "{folder}/both.pem", key = "{folder}/both.pem" }}]
 [handlers.site]
 type = "http-proxy"
 upstream = "app"
@@ -86,7 +96,9 @@ class Gateway:
         self.name = name
         self.folder = tempfile.TemporaryDirectory(prefix="faults-")
         os.chmod(self.folder.name, 0o755)  # nginx's worker is another user
-        self.ports = {key: free_port() for key in ("h1", "h2", "admin")}
+        self.ports = {key: free_port() for key in ("h1", "h2", "tls", "admin")}
+        certs = [(ROOT / "certs" / f"localhost.{kind}").read_text() for kind in ("pem", "key")]
+        (pathlib.Path(self.folder.name) / "both.pem").write_text("".join(certs))
         text, command = PEERS[name]
         # HAProxy counts descriptors against maxconn before it starts.
         text = text.format(folder=self.folder.name, upstream=upstream, maxconn=descriptors or 9000, **self.ports)

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Mutex;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use crate::support::client::{connect, read_head, read_response, read_to_end};
 use crate::support::h2::{Client, DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE};
@@ -15,8 +15,8 @@ const FAST: &str = "limits = { min_rate = \"1MiB\", min_rate_grace = \"1s\" }";
 const LARGE: usize = 64 * 1024 * 1024;
 
 /// Answers `/large` with more than fits on the way, and everything else in two parts, the second when the test says so.
-fn upstream() -> (Upstream, Sender<()>) {
-    let (go, gone) = channel();
+fn upstream() -> (Upstream, SyncSender<()>) {
+    let (go, gone) = sync_channel(10);
     let gone = Mutex::new(gone);
     let upstream = Upstream::start(move |mut stream| {
         while let Some(head) = read_request(&mut stream) {

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use bytes::Bytes;
 use hyper::Response;
@@ -20,8 +20,8 @@ const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// An upstream that sends these heads, and its answer once the test says so.
-fn holding_back(early: impl Into<String>) -> (Upstream, Sender<()>) {
-    let (go, gone) = channel();
+fn holding_back(early: impl Into<String>) -> (Upstream, SyncSender<()>) {
+    let (go, gone) = sync_channel(10);
     let (early, gone) = (early.into(), Mutex::new(gone));
     let upstream = Upstream::start(move |mut stream| {
         while read_request(&mut stream).is_some() {
@@ -54,7 +54,7 @@ fn early_hints_come_while_the_answer_is_still_awaited_and_the_connection_goes_on
 
 #[test]
 fn interim_responses_over_http_2_from_the_upstream_are_passed_on_too() {
-    let (go, gone) = tokio::sync::mpsc::unbounded_channel();
+    let (go, gone) = tokio::sync::mpsc::channel(1);
     let gone = std::sync::Arc::new(tokio::sync::Mutex::new(gone));
     let upstream = Http2Upstream::start(10, move |(_, mut answer): (_, h2::server::SendResponse<Bytes>)| {
         let gone = gone.clone();
@@ -74,7 +74,7 @@ fn interim_responses_over_http_2_from_the_upstream_are_passed_on_too() {
         let early = read_head(&mut client);
         assert_eq!((early.status, early.field("link")), (status, Some("</a.css>")));
     }
-    go.send(()).unwrap();
+    go.try_send(()).unwrap();
     assert_eq!(read_response(&mut client).body, "ok");
 }
 
