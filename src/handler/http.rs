@@ -9,7 +9,6 @@ mod authority;
 mod body;
 mod challenge;
 mod chunked;
-mod conduct;
 mod date;
 mod deadline;
 mod exchange;
@@ -17,7 +16,6 @@ mod fault;
 #[cfg(any(test, fuzzing))]
 mod feed;
 mod field;
-mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gate;
@@ -27,7 +25,6 @@ mod http2;
 mod hyper_service;
 mod interim;
 mod pace;
-mod paced;
 mod patient;
 mod scan;
 mod serve;

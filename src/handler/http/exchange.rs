@@ -17,6 +17,7 @@ use super::fault::Fault;
 use super::gate::Gate;
 use super::spans::{self, Ended};
 use crate::access_log::{Entry, RequestEntry};
+use crate::handler::Context;
 use crate::metrics::routes::RouteMetrics;
 use crate::metrics::{self, Observation, RequestFailure, RequestRefusal, request_key};
 use crate::trace::Active;
@@ -90,6 +91,11 @@ impl Exchange {
             refused: None,
             whole: false,
         }
+    }
+
+    /// The endpoint's limits and deadlines.
+    pub(super) fn context(&self) -> &Context {
+        &self.gate.context
     }
 
     /// The answer's head is there.

@@ -5,7 +5,11 @@
 //! frames beneath it all.
 
 mod alive;
+mod conduct;
+mod frames;
+mod paced;
 mod request;
+mod sending;
 mod turn;
 
 use std::future::poll_fn;
@@ -19,12 +23,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use self::alive::Alive;
+use self::conduct::Conduct;
+use self::paced::{LeftBehind, Paced};
 use self::turn::{Turn, Work};
 use super::HttpService;
 use super::answer::Link;
-use super::conduct::Conduct;
 use super::deadline::Deadline;
-use super::paced::{LeftBehind, Paced};
 use crate::drain::Watch;
 use crate::handler::{ServeError, Side};
 use crate::metrics::Http2Closing;

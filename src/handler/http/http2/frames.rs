@@ -4,7 +4,7 @@
 //! ask for nothing, and the error that a goodbye gave. Pure: `paced` feeds it with what was read and what was written, in
 //! whatever pieces.
 
-use super::serve::PREFACE;
+use super::super::serve::PREFACE;
 
 /// A frame's head: length, type, flags, stream.
 const HEAD: usize = 9;

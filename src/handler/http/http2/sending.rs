@@ -1,0 +1,239 @@
+//! An answer on its way to an HTTP/2 client: a head for HTTP/2, and the body as the client's windows let it pass.
+//!
+//! Owns the stream from the answer's head on, and the wait for a client that does not take it. Called by `turn`.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{self, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use hyper::body::{Body, Frame};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::http::response::Parts;
+use hyper::{HeaderMap, Response, StatusCode};
+use tokio::time::Instant;
+
+use super::super::BoxError;
+use super::super::answer::has_no_body;
+use super::super::date;
+use super::super::deadline::Deadline;
+use super::super::exchange::Exchange;
+use super::super::pace::Pace;
+use crate::handler::Context;
+
+/// Sends an answer, to its last byte. `is_head` says that it has no body, whatever its head says.
+pub(super) async fn send<B>(
+    respond: &mut SendResponse<Bytes>,
+    response: Response<B>,
+    is_head: bool,
+    exchange: &mut Exchange,
+) -> Sent
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (mut head, body) = response.into_parts();
+    let mut body = pin!(body);
+    let has_none = is_head || has_no_body(head.status);
+    let ends = has_none || body.is_end_stream();
+    complete(&mut head, if ends { None } else { body.size_hint().exact() });
+    let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
+        return Sent::GivenUp; // the client reset the stream
+    };
+    if ends {
+        exchange.completed();
+        return Sent::Whole;
+    }
+    let mut pipe = Pipe::new(stream, exchange.context());
+    poll_fn(|cx| pipe.poll(cx, body.as_mut(), exchange)).await
+}
+
+/// Fields of an HTTP/1.1 connection (RFC 9113, section 8.2.2), besides those that `Connection` names.
+const OF_CONNECTIONS: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Makes an answer's head one for HTTP/2. `length` is that of the body that follows, if it is known.
+fn complete(head: &mut Parts, length: Option<u64>) {
+    let fields = &mut head.headers;
+    if fields.keys().any(|name| OF_CONNECTIONS.contains(name)) {
+        strip(fields);
+    }
+    if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
+        fields.remove(CONTENT_LENGTH); // RFC 9110, section 8.6
+    }
+    if let Some(length) = length {
+        fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    fields.entry(DATE).or_insert_with(date::now);
+}
+
+/// Removes what belongs to a connection.
+pub(super) fn strip(fields: &mut HeaderMap) {
+    let named: Vec<HeaderName> = fields
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    named.iter().chain(&OF_CONNECTIONS).for_each(|name| drop(fields.remove(name)));
+}
+
+/// How the sending of an answer ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// All of it was handed over.
+    Whole,
+    /// The service broke it off.
+    BrokenOff,
+    /// The client did.
+    GivenUp,
+}
+
+/// An answer's body on its way. No more is handed to h2 than the client's windows let pass, so what a client does not take
+/// waits here, where that is noticed.
+struct Pipe {
+    stream: SendStream<Bytes>,
+    /// What is left of the piece that the body gave last.
+    piece: Bytes,
+    /// Nothing comes behind it.
+    is_last: bool,
+    /// How long a piece may wait for the client, and how fast pieces must go.
+    limit: Duration,
+    pace: Pace,
+    stall: Deadline,
+    /// Since when this one does.
+    since: Option<Instant>,
+}
+
+impl Pipe {
+    fn new(stream: SendStream<Bytes>, context: &Context) -> Self {
+        let (limit, pace) = (context.timeouts.body, Pace::new(&context.limits));
+        Self { stream, piece: Bytes::new(), is_last: false, limit, pace, stall: Deadline::default(), since: None }
+    }
+
+    fn poll<B>(&mut self, cx: &mut task::Context<'_>, mut body: Pin<&mut B>, exchange: &mut Exchange) -> Poll<Sent>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        loop {
+            while !self.piece.is_empty() {
+                let Some(room) = ready!(self.poll_room(cx, exchange)) else { return Poll::Ready(Sent::GivenUp) };
+                let data = self.piece.split_to(room.min(self.piece.len()));
+                exchange.handed_over(data.len());
+                self.pace.add(data.len());
+                let ends = self.is_last && self.piece.is_empty();
+                let sent = self.stream.send_data(data, ends);
+                if ends || sent.is_err() {
+                    return Poll::Ready(over(sent, exchange));
+                }
+            }
+            let frame = if body.is_end_stream() { None } else { ready!(self.poll_frame(cx, body.as_mut())) };
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                None => return Poll::Ready(over(self.stream.send_data(Bytes::new(), true), exchange)),
+                Some(Ok(Ok(data))) => (self.piece, self.is_last) = (data, body.is_end_stream()),
+                Some(Ok(Err(trailers))) => {
+                    let trailers = trailers.into_trailers().unwrap_or_default();
+                    return Poll::Ready(over(self.stream.send_trailers(trailers), exchange));
+                }
+                Some(Err(Broken::Service)) => {
+                    exchange.broke_off();
+                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    return Poll::Ready(Sent::BrokenOff);
+                }
+                Some(Err(Broken::Client)) => return Poll::Ready(Sent::GivenUp),
+            }
+        }
+    }
+
+    /// The body's next piece; the end, too, where the client resets the stream meanwhile.
+    fn poll_frame<B>(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        body: Pin<&mut B>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        match body.poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(|_| Broken::Service))),
+            Poll::Pending => {
+                self.pace.rest(); // nothing waits for the client
+                self.stream.poll_reset(cx).map(|_| Some(Err(Broken::Client)))
+            }
+        }
+    }
+
+    /// How many bytes the client takes now. Nothing once the stream is reset, or the client has taken too little for too long:
+    /// then its stream is reset when it is dropped.
+    fn poll_room(&mut self, cx: &mut task::Context<'_>, exchange: &mut Exchange) -> Poll<Option<usize>> {
+        self.stream.reserve_capacity(self.piece.len());
+        let mut room = self.stream.capacity();
+        while room == 0 {
+            match self.stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(more))) => room = more,
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending => {
+                    let since = *self.since.get_or_insert_with(Instant::now);
+                    ready!(self.pace.poll(cx, &mut self.stall, since, self.limit));
+                    exchange.not_taken(&io::ErrorKind::TimedOut.into());
+                    return Poll::Ready(None);
+                }
+            }
+        }
+        self.since = None;
+        Poll::Ready(Some(room))
+    }
+}
+
+/// Who broke an answer off.
+enum Broken {
+    Service,
+    Client,
+}
+
+/// The last of an answer was handed to h2, which fails only where the client has reset the stream.
+fn over(sent: Result<(), h2::Error>, exchange: &mut Exchange) -> Sent {
+    if sent.is_err() {
+        return Sent::GivenUp;
+    }
+    exchange.completed();
+    Sent::Whole
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answers_head_has_nothing_of_a_connection_and_says_its_length_and_date() {
+        let response = Response::builder()
+            .header("connection", "x-own, keep-alive")
+            .header("keep-alive", "timeout=5")
+            .header("x-own", "1")
+            .header("x-other", "2")
+            .header("transfer-encoding", "chunked");
+        let (mut head, ()) = response.body(()).unwrap().into_parts();
+        complete(&mut head, Some(7));
+        let names: std::collections::BTreeSet<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["content-length", "date", "x-other"]);
+        assert_eq!(head.headers[CONTENT_LENGTH], "7");
+    }
+
+    #[test]
+    fn an_answer_without_content_says_no_length() {
+        let (mut head, ()) = Response::builder().status(204).header(CONTENT_LENGTH, "7").body(()).unwrap().into_parts();
+        complete(&mut head, None);
+        assert!(!head.headers.contains_key(CONTENT_LENGTH));
+    }
+}
