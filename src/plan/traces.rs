@@ -36,7 +36,7 @@ pub struct Collector {
     pub service: String,
 }
 
-/// Makes traces, and what they come out of; none where there is no table, or a wrong one, which [`plan`](plan()) reports.
+/// Makes traces, and what they come out of; none where there is no table, or a wrong one, which `plan` reports.
 #[must_use]
 pub fn tracer(config: &Config) -> (Tracer, Option<Receiver<Vec<Span>>>) {
     let table = config.tracing.as_ref();

@@ -17,6 +17,7 @@ use super::super::answer::{Link, admitted};
 use super::super::body::RequestBody;
 use super::super::exchange::Exchange;
 use super::super::fault::Fault;
+use super::super::gate::Gate;
 use super::super::{HttpService, Interim, Reply};
 use super::conduct::Conduct;
 use super::request::check;
@@ -93,13 +94,15 @@ impl<S: HttpService> Turn<S> {
         if placed.is_none() {
             return;
         }
-        // Not within a future of its own: what needs no waiting is over before one is kept, and so is the request.
-        let (asked, mut exchange) = ask(&self.link, request, &interim);
-        let answer = match asked {
-            Ok(reply) => match unless_reset(&mut self.respond, &interim, pin!(reply)).await {
-                Some(reply) => heard(reply, &mut exchange),
-                None => return,
-            },
+        let (admitted, mut exchange) = admit(&self.link.gate, request);
+        let answer = match admitted {
+            Ok(request) => {
+                let reply = pin!(self.link.service.clone().call(request, &self.link.gate.info, &interim));
+                match unless_reset(&mut self.respond, &interim, reply).await {
+                    Some(reply) => heard(reply, &mut exchange),
+                    None => return,
+                }
+            }
             Err(fault) => Err(fault),
         };
         match answer {
@@ -135,13 +138,8 @@ async fn unless_reset<F: Future>(
     .await
 }
 
-/// Asks the service to answer a request, if it may be served.
-fn ask<'a, S: HttpService>(
-    link: &'a Link<S>,
-    mut request: Request<RecvStream>,
-    interim: &'a Interim,
-) -> (Result<impl Future<Output = Reply<S::Body>> + Send + use<'a, S>, Fault>, Exchange) {
-    let gate = &link.gate;
+/// The request as the service is to have it, if it may be served.
+fn admit(gate: &Arc<Gate>, mut request: Request<RecvStream>) -> (Result<Request<RequestBody>, Fault>, Exchange) {
     let mut exchange = Exchange::begin(gate, &request);
     exchange.trace(&mut request);
     let checked = check(&mut request, gate.info.scheme()).and_then(|()| admitted(&request, gate));
@@ -153,8 +151,7 @@ fn ask<'a, S: HttpService>(
     let (head, stream) = request.into_parts();
     let (body, intake) = RequestBody::http2(stream, &head.headers, gate);
     exchange.share(intake);
-    let request = Request::from_parts(head, body);
-    (Ok(link.service.clone().call(request, &gate.info, interim)), exchange)
+    (Ok(Request::from_parts(head, body)), exchange)
 }
 
 /// The service's answer, or the engine's in its place.
