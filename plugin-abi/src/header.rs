@@ -179,5 +179,7 @@ fn the_header_is_c99_and_says_the_same_as_rust() {
 
 #[test]
 fn the_header_is_c_plus_plus_and_says_the_same_as_rust() {
-    compile("c++", &["-std=c++11", "-Wno-unused-local-typedefs"], "cpp");
+    for standard in ["-std=c++11", "-std=c++17"] {
+        compile("c++", &[standard, "-Wno-unused-local-typedefs"], "cpp");
+    }
 }

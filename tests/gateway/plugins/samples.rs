@@ -1,11 +1,12 @@
 //! The samples that people start from, in C and in Rust.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::{Talker, plugin, suite};
 use crate::support::plugins::{c, rust};
 use crate::support::tls::{certificates, endpoint_with};
-use crate::support::{Folder, Gateway};
+use crate::support::{Folder, Gateway, portcullis, stdout};
 
 /// Runs a test on a sample in C, then on the same in Rust.
 fn both(name: &str, test: impl Fn(&Path)) {
@@ -71,4 +72,42 @@ fn the_device_can_be_set_by_its_internal_door_alone() {
         inside.ask("QUIT", "BYE");
         assert_eq!(inside.hear(), "");
     });
+}
+
+/// A gateway with a C sample that was built with sanitizers: the first error ends the process.
+fn sanitized(name: &str, config: impl Fn(&Path) -> String) -> Gateway {
+    let folder = Folder::new();
+    let flags = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let file = c(&folder, &format!("examples/plugins/c/{name}.c"), &flags);
+    let runtime = Command::new("cc").arg("-print-file-name=libasan.so").output().unwrap();
+    let gateway = Gateway::start_by(Folder::new(), &config(&file), |args| {
+        let mut command = portcullis(args);
+        // The gateway itself is not built with them; what it keeps until the end is no leak of the plugin's.
+        command.env("LD_PRELOAD", stdout(&runtime).trim()).env("ASAN_OPTIONS", "detect_leaks=0");
+        command
+    });
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", gateway.pid())).unwrap();
+    assert!(maps.contains("libasan") && maps.contains("libubsan"), "the sanitizers are there");
+    gateway
+}
+
+#[test]
+fn the_samples_in_c_are_quiet_under_the_address_and_undefined_behaviour_sanitizers() {
+    let mut gateways = Vec::new();
+    for run in ["pool", "inline"] {
+        let run = format!("run = \"{run}\"");
+        let echo = sanitized("echo", |file| plugin(file, &run));
+        suite::echoes(echo.address("internal"));
+        let messages = sanitized("messages", |file| plugin(file, &run));
+        suite::answers_messages(messages.address("internal"));
+        let chat = sanitized("chat", two_doors);
+        suite::chats(chat.address("internal"), chat.address("world"));
+        let device = sanitized("device", |file| plugin(file, &run));
+        Talker::connect(device.address("internal")).ask("SET 7", "OK");
+        gateways.extend([echo, messages, chat, device]);
+    }
+    for mut gateway in gateways {
+        gateway.signal("TERM");
+        assert_eq!(gateway.wait(), 0, "the cleanup was quiet too");
+    }
 }
