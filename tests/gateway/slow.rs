@@ -83,6 +83,7 @@ fn a_stream_whose_window_is_opened_byte_by_byte_is_cut_off_and_the_connection_go
     let gateway = Gateway::start(&with_front(&http_proxy(&[upstream.address], ""), FAST));
     let mut client = Client::connect(gateway.address("front"));
     client.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 16]); // INITIAL_WINDOW_SIZE
+    client.send(WINDOW_UPDATE, 0, 0, &(1_u32 << 24).to_be_bytes()); // the connection's, so that only the stream's is small
     client.get(1, "/large");
     loop {
         match client.next_of(&[DATA, HEADERS, RST_STREAM]) {
@@ -95,6 +96,11 @@ fn a_stream_whose_window_is_opened_byte_by_byte_is_cut_off_and_the_connection_go
     go.send(()).unwrap();
     client.get(3, "/slow");
     assert_eq!(client.next_of(&[HEADERS]).stream, 3);
+    let mut body = Vec::new();
+    while body.len() < 8 {
+        body.extend(client.next_of(&[DATA]).payload);
+    }
+    assert_eq!(body, b"halfhalf");
 }
 
 #[test]
