@@ -20,6 +20,7 @@ mod field;
 pub(crate) mod fuzzing;
 mod gate;
 mod head;
+pub(crate) mod hop;
 mod http1;
 mod http2;
 mod hyper_service;
@@ -61,6 +62,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Something that answers requests.
 pub trait HttpService: Send + Sync + 'static {
+    /// Its answers have no field that belongs to one connection (RFC 9110, section 7.6.1), so that they need not be looked
+    /// through for one.
+    const ANSWERS_END_TO_END: bool = false;
+
     /// The answer's body.
     type Body: Body<Data = Bytes, Error = BoxError> + Send + 'static;
 

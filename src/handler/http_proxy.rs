@@ -5,7 +5,6 @@
 //! `upstream::exchange`.
 
 mod client_cert;
-mod fields;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod path;
@@ -130,6 +129,8 @@ impl Handler for HttpProxy {
 }
 
 impl HttpService for HttpProxyService {
+    // `response` sees to it, and `routes` takes no change that would undo it.
+    const ANSWERS_END_TO_END: bool = true;
     type Body = ProxyBody;
 
     fn routes(&self) -> Option<&Arc<Routes>> {

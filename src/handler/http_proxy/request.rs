@@ -17,7 +17,8 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Uri, Version};
 
 use super::client_cert::ClientCert;
-use super::{fields, path};
+use super::path;
+use crate::handler::http::hop::{self, has, has_token};
 use crate::identity::{ConnectionInfo, EndpointName};
 use crate::upstream::{self, KeySource, OwnFields};
 
@@ -183,7 +184,7 @@ impl Signature {
             let words = line.as_bytes().split(|b| matches!(b, b',' | b' ' | b'\t' | b'('));
             words.into_iter().any(|word| word == self.pseudonym.as_bytes())
         };
-        fields::has(fields, &VIA) && fields.get_all(VIA).iter().any(is_mine)
+        has(fields, &VIA) && fields.get_all(VIA).iter().any(is_mine)
     }
 
     /// Adds what the gateway says of itself and of the client. `received` is the version that the client spoke.
@@ -232,8 +233,8 @@ pub(super) fn rewrite(head: &mut Parts, target: &Target, asks: &Asks) -> Result<
     if let Some(uri) = target.origin_form(&head.uri)? {
         head.uri = uri;
     }
-    let wants_trailers = fields::has_token(&head.headers, TE, "trailers");
-    fields::strip(&mut head.headers, is_not_the_clients_to_say);
+    let wants_trailers = has_token(&head.headers, TE, "trailers");
+    hop::strip(&mut head.headers, is_not_the_clients_to_say);
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
@@ -289,7 +290,7 @@ fn address(space: &mut [u8; LONGEST_ADDRESS], ip: IpAddr) -> &[u8] {
 
 /// The length that is declared is passed on, so it must be the one that the engine has read by.
 fn check_length(fields: &HeaderMap, asks: &Asks) -> Result<(), &'static str> {
-    if !fields::has(fields, &CONTENT_LENGTH) {
+    if !has(fields, &CONTENT_LENGTH) {
         return Ok(());
     }
     let mut declared = fields.get_all(CONTENT_LENGTH).iter();
@@ -379,7 +380,7 @@ fn set_connection(fields: &mut HeaderMap, asks: &Asks, wants_trailers: bool) {
 
 /// Takes out of a request's trailers what its head could not say either.
 pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
-    fields::strip(trailers, |name| is_not_the_clients_to_say(name) || *name == HOST || *name == CONTENT_LENGTH);
+    hop::strip(trailers, |name| is_not_the_clients_to_say(name) || *name == HOST || *name == CONTENT_LENGTH);
 }
 
 #[cfg(test)]

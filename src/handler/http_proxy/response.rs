@@ -11,8 +11,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, VIA};
 use hyper::{Response, StatusCode, Version};
 
-use super::{fields, request};
-use crate::handler::http::{BoxError, Reply, Told};
+use super::request;
+use crate::handler::http::{BoxError, Reply, Told, hop};
 use crate::metrics::RequestFailure;
 use crate::upstream::{DialError, ExchangeError, Failure, ResponseBody};
 
@@ -57,7 +57,7 @@ impl Body for ProxyBody {
 
 fn without_hop_fields(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     if let Some(trailers) = frame.trailers_mut() {
-        fields::strip(trailers, |_| false);
+        hop::strip(trailers, |_| false);
     }
     frame
 }
@@ -66,7 +66,7 @@ fn without_hop_fields(mut frame: Frame<Bytes>) -> Frame<Bytes> {
 pub(super) fn pass_back<B>(mut response: Response<B>) -> Response<B> {
     let received = response.version();
     *response.version_mut() = Version::HTTP_11;
-    fields::strip(response.headers_mut(), |_| false);
+    hop::strip(response.headers_mut(), |_| false);
     response.headers_mut().append(VIA, request::via(received));
     response
 }

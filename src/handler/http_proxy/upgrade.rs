@@ -7,8 +7,9 @@ use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Response, Version};
 
+use super::response;
 use super::response::ProxyBody;
-use super::{fields, response};
+use crate::handler::http::hop::{has_token, tokens};
 use crate::handler::http::{Upgrade, upgrade};
 use crate::relay::relay;
 use crate::upstream::Tunnel;
@@ -17,12 +18,12 @@ use crate::upstream::Tunnel;
 /// over HTTP/2, with a body, or to what carries HTTP again, such as h2c or TLS (RFC 2817), which would let requests pass
 /// unseen.
 pub(super) fn asked(head: &Parts, has_body: bool) -> Option<HeaderValue> {
-    if head.version != Version::HTTP_11 || has_body || !fields::has_token(&head.headers, CONNECTION, "upgrade") {
+    if head.version != Version::HTTP_11 || has_body || !has_token(&head.headers, CONNECTION, "upgrade") {
         return None;
     }
     let mut lines = head.headers.get_all(UPGRADE).iter();
     let protocol = lines.next().filter(|_| lines.next().is_none())?;
-    (!fields::tokens(protocol).any(carries_http)).then(|| protocol.clone())
+    (!tokens(protocol).any(carries_http)).then(|| protocol.clone())
 }
 
 /// Whether requests would pass within the protocol.

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use hyper::body::{Body, Frame};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONTENT_LENGTH, DATE, HeaderValue};
 use hyper::http::response::Parts;
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::super::BoxError;
@@ -25,7 +25,8 @@ use super::super::exchange::Exchange;
 use super::super::pace::Pace;
 use crate::handler::Context;
 
-/// Sends an answer, to its last byte. `is_head` says that it has no body, whatever its head says.
+/// Sends an answer, to its last byte. It has no field of a connection, which h2 would refuse. `is_head` says that it has no
+/// body, whatever its head says.
 pub(super) async fn send<B>(
     respond: &mut SendResponse<Bytes>,
     response: Response<B>,
@@ -52,21 +53,9 @@ where
     poll_fn(|cx| pipe.poll(cx, body.as_mut(), exchange)).await
 }
 
-/// Fields of an HTTP/1.1 connection (RFC 9113, section 8.2.2), besides those that `Connection` names.
-const OF_CONNECTIONS: [HeaderName; 5] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
 /// Makes an answer's head one for HTTP/2. `length` is that of the body that follows, if it is known.
 fn complete(head: &mut Parts, length: Option<u64>) {
     let fields = &mut head.headers;
-    if fields.keys().any(|name| OF_CONNECTIONS.contains(name)) {
-        strip(fields);
-    }
     if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
         fields.remove(CONTENT_LENGTH); // RFC 9110, section 8.6
     }
@@ -74,17 +63,6 @@ fn complete(head: &mut Parts, length: Option<u64>) {
         fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
     fields.entry(DATE).or_insert_with(date::now);
-}
-
-/// Removes what belongs to a connection.
-pub(super) fn strip(fields: &mut HeaderMap) {
-    let named: Vec<HeaderName> = fields
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect();
-    named.iter().chain(&OF_CONNECTIONS).for_each(|name| drop(fields.remove(name)));
 }
 
 /// How the sending of an answer ended.
@@ -216,18 +194,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answers_head_has_nothing_of_a_connection_and_says_its_length_and_date() {
-        let response = Response::builder()
-            .header("connection", "x-own, keep-alive")
-            .header("keep-alive", "timeout=5")
-            .header("x-own", "1")
-            .header("x-other", "2")
-            .header("transfer-encoding", "chunked");
-        let (mut head, ()) = response.body(()).unwrap().into_parts();
+    fn an_answers_head_says_its_length_and_date() {
+        let (mut head, ()) = Response::new(()).into_parts();
         complete(&mut head, Some(7));
-        let names: std::collections::BTreeSet<_> = head.headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["content-length", "date", "x-other"]);
         assert_eq!(head.headers[CONTENT_LENGTH], "7");
+        assert!(head.headers.contains_key(DATE));
     }
 
     #[test]

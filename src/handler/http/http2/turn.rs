@@ -18,10 +18,11 @@ use super::super::body::RequestBody;
 use super::super::exchange::Exchange;
 use super::super::fault::Fault;
 use super::super::gate::Gate;
+use super::super::hop;
 use super::super::{HttpService, Interim, Reply};
 use super::conduct::Conduct;
 use super::request::check;
-use super::sending::{Sent, send, strip};
+use super::sending::{Sent, send};
 
 /// A request's place among those in work, from the moment that h2 hands it on.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl<S: HttpService> Turn<S> {
             Ok(request) => {
                 let reply = pin!(self.link.service.clone().call(request, &self.link.gate.info, &interim));
                 match unless_reset(&mut self.respond, &interim, reply).await {
-                    Some(reply) => heard(reply, &mut exchange),
+                    Some(reply) => heard::<S>(reply, &mut exchange),
                     None => return,
                 }
             }
@@ -127,7 +128,7 @@ async fn unless_reset<F: Future>(
     poll_fn(|cx| {
         let polled = future.as_mut().poll(cx);
         for mut head in interim.take() {
-            strip(head.headers_mut());
+            hop::strip(head.headers_mut(), |_| false);
             let _ = respond.send_informational(head); // it fails only where the client has reset the stream
         }
         match polled {
@@ -155,11 +156,14 @@ fn admit(gate: &Arc<Gate>, mut request: Request<RecvStream>) -> (Result<Request<
 }
 
 /// The service's answer, or the engine's in its place.
-fn heard<B>(reply: Reply<B>, exchange: &mut Exchange) -> Result<Response<B>, Fault> {
+fn heard<S: HttpService>(mut reply: Reply<S::Body>, exchange: &mut Exchange) -> Result<Response<S::Body>, Fault> {
     if exchange.took_too_much() {
         exchange.refuse(&Fault::BODY_TOO_LARGE);
         return Err(Fault::BODY_TOO_LARGE);
     }
     exchange.answered(reply.response.status(), reply.told);
+    if !S::ANSWERS_END_TO_END {
+        hop::strip(reply.response.headers_mut(), |_| false);
+    }
     Ok(reply.response)
 }

@@ -55,6 +55,7 @@ impl HttpService for Show {
                 reply.response.headers_mut().insert(CONTENT_LENGTH, "4".parse().unwrap());
                 reply
             }
+            "/hop" => hop(),
             "/early" => text(StatusCode::EARLY_HINTS, ""),
             _ => show(request).await,
         }
@@ -65,6 +66,18 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply<BoxBody<Bytes, BoxE
     let mut response = Response::new(Full::new(body.into()).map_err(never).boxed());
     *response.status_mut() = status;
     response.into()
+}
+
+/// Answers with fields of the connection, as if its service were the only one on it.
+fn hop() -> Reply<BoxBody<Bytes, BoxError>> {
+    let response = Response::builder()
+        .header("connection", "x-own, keep-alive")
+        .header("keep-alive", "timeout=5")
+        .header("transfer-encoding", "chunked")
+        .header("te", "gzip")
+        .header("x-own", "1")
+        .header("x-other", "2");
+    response.body(Full::new("hop".into()).map_err(never).boxed()).unwrap().into()
 }
 
 /// Answers with a body whose length nobody knows.

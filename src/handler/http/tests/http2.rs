@@ -1,12 +1,13 @@
 //! HTTP/2 with prior knowledge, by hyper's own client.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderName};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
@@ -47,6 +48,15 @@ async fn requests_and_bodies_pass_over_one_connection() {
     connection.await.unwrap();
     serving.await.unwrap().unwrap();
     assert_eq!(metrics.sum(|counters| counters.requests.iter().map(|(_, n)| n).sum()), 2);
+}
+
+#[tokio::test]
+async fn an_answer_has_nothing_of_a_connection() {
+    let (mut sender, _connection) = speak(Client::connect().await.socket).await;
+    let response = sender.send_request(get("http://x/hop")).await.unwrap();
+    let names: BTreeSet<_> = response.headers().keys().map(HeaderName::as_str).collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["content-length", "date", "x-other"]);
+    assert_eq!(text(response).await, "hop");
 }
 
 #[tokio::test]

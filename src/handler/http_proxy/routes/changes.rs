@@ -8,8 +8,9 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, VIA};
 
-use super::super::{fields, request};
+use super::super::request;
 use crate::config::HeaderChangesConfig;
+use crate::handler::http::hop::is_hop_by_hop;
 
 /// Which message's fields are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ fn field(name: &str, value: &str, of: Of, key: &str) -> Result<(HeaderName, Head
 fn field_name(name: &str, of: Of, key: &str) -> Result<HeaderName, String> {
     let name = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("{name:?} is not a field name; it is made of letters, digits and hyphens"))?;
-    let frames = fields::is_hop_by_hop(&name) || [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER].contains(&name);
+    let frames = is_hop_by_hop(&name) || [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER].contains(&name);
     let ours = name == VIA || (of == Of::Request && (name == EXPECT || request::is_not_the_clients_to_say(&name)));
     if frames || ours || (of == Of::Response && name == HOST) {
         return Err(format!("{name} is the gateway's to set; leave it out"));

@@ -1,12 +1,13 @@
 //! Fields that belong to one connection and end at the gateway, in either direction (RFC 9110, section 7.6.1).
 //!
-//! Used by `request` and `response`. What the gateway adds is added after this, so no message can have it taken away.
+//! Used by `http_proxy` for what it passes on, where what the gateway adds is added after this, so that no message can have
+//! it taken away; and by `http2` for what a service answers, since HTTP/2 has no such fields (RFC 9113, section 8.2.2).
 
 use hyper::HeaderMap;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 
 /// Removes `Connection`, what it names, the fields that are known to end at each hop, and what `also` names.
-pub(super) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
     let ends_here = |name: &HeaderName| is_hop_by_hop(name) || also(name);
     if !fields.keys().any(ends_here) {
         return; // `Connection` is not there either, and nothing that it could name
@@ -19,17 +20,17 @@ pub(super) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) 
 }
 
 /// Whether a field is there. Most heads have few, and a look at each name costs less than a hash.
-pub(super) fn has(fields: &HeaderMap, name: &HeaderName) -> bool {
+pub(crate) fn has(fields: &HeaderMap, name: &HeaderName) -> bool {
     fields.keys().any(|known| known == name)
 }
 
 /// Whether a comma-separated field has `token` in any of its lines, in any case.
-pub(super) fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
+pub(crate) fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
     has(fields, &name) && fields.get_all(name).iter().flat_map(tokens).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// The elements of a comma-separated value, without the space around them.
-pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
@@ -50,7 +51,7 @@ fn strip_nominees(fields: &mut HeaderMap) {
     }
 }
 
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
