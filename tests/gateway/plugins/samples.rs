@@ -54,23 +54,10 @@ fn those_who_chat_by_a_plain_internal_door_and_by_a_public_tls_door_hear_each_ot
 #[test]
 fn the_device_can_be_set_by_its_internal_door_alone() {
     both("device", |file| {
-        let outside = "[endpoints.outside]\nlisten = \"127.0.0.1:0\"\nclass = \"public\"\nhandler = \"site\"\n\
-                       settings = { room = \"lobby\" }\n";
+        let outside = suite::outside("room = \"lobby\"");
         let gateway = Gateway::start(&format!("{}{outside}", plugin(file, "run = \"inline\"")));
-        let mut inside = Talker::connect(gateway.address("internal"));
-        let mut outside = Talker::connect(gateway.address("outside"));
-        inside.ask("WHO", "internal internal {}");
-        outside.ask("WHO", "outside public {\"room\":\"lobby\"}");
-        inside.ask("SET 7", "OK");
-        outside.ask("GET", "VALUE 7");
-        outside.ask("SET 8", "DENIED");
-        inside.ask("GET", "VALUE 7");
-        outside.say("WATCH 5");
-        for _ in 0..3 {
-            assert_eq!(outside.hear(), "VALUE 7");
-        }
-        inside.ask("QUIT", "BYE");
-        assert_eq!(inside.hear(), "");
+        // One value for all doors.
+        suite::sets_a_device(&gateway, "{\"room\":\"lobby\"}", 7);
     });
 }
 

@@ -1,10 +1,11 @@
-//! What holds for every kind of plugin alike: the same echo, framing and broadcast over C, a Rust library, the trait and Wasm.
+//! What holds for every kind of plugin alike: the same echo, framing, broadcast and device over C, a Rust library, the trait and Wasm.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
+use super::Talker;
 use crate::support::client::{connect, read_to_end};
-use crate::support::tls;
+use crate::support::{Gateway, tls};
 
 /// What an echo does.
 pub fn echoes(address: SocketAddr) {
@@ -83,4 +84,33 @@ pub fn chats(internal: SocketAddr, world: SocketAddr) {
     assert_eq!(line(&mut bert), "* somebody left by world");
     drop(bert);
     assert_eq!(line(&mut anna), "* somebody left by internal");
+}
+
+/// A public door "outside" to the device, with these settings.
+pub fn outside(settings: &str) -> String {
+    format!(
+        "[endpoints.outside]\nlisten = \"127.0.0.1:0\"\nclass = \"public\"\nhandler = \"site\"\n\
+         settings = {{ {settings} }}\n"
+    )
+}
+
+/// What a device does that its door "internal" alone can set. The door "outside" has `settings`, and says `value` once the
+/// other was set to 7.
+pub fn sets_a_device(gateway: &Gateway, settings: &str, value: u32) {
+    let mut inside = Talker::connect(gateway.address("internal"));
+    let mut outside = Talker::connect(gateway.address("outside"));
+    let value = format!("VALUE {value}");
+    inside.ask("WHO", "internal internal {}");
+    outside.ask("WHO", &format!("outside public {settings}"));
+    inside.ask("SET 7", "OK");
+    inside.ask("GET", "VALUE 7");
+    outside.ask("SET 8", "DENIED");
+    outside.ask("GET", &value);
+    inside.ask("GET", "VALUE 7");
+    outside.say("WATCH 5");
+    for _ in 0..3 {
+        assert_eq!(outside.hear(), value);
+    }
+    inside.ask("QUIT", "BYE");
+    assert_eq!(inside.hear(), "");
 }

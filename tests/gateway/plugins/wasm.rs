@@ -57,23 +57,9 @@ fn those_who_chat_by_one_door_hear_each_other_and_nobody_else() {
 
 #[test]
 fn the_device_can_be_set_by_its_internal_door_alone() {
-    let outside = "[endpoints.outside]\nlisten = \"127.0.0.1:0\"\nclass = \"public\"\nhandler = \"site\"\n\
-                   settings = { value = 5 }\n";
-    let gateway = sample("device", outside);
-    let mut inside = Talker::connect(gateway.address("internal"));
-    let mut outside = Talker::connect(gateway.address("outside"));
-    inside.ask("WHO", "internal internal {}");
-    outside.ask("WHO", "outside public {\"value\":5}");
-    inside.ask("SET 7", "OK");
-    inside.ask("GET", "VALUE 7");
-    outside.ask("SET 8", "DENIED");
-    outside.ask("GET", "VALUE 5");
-    outside.say("WATCH 5");
-    for _ in 0..3 {
-        assert_eq!(outside.hear(), "VALUE 5");
-    }
-    inside.ask("QUIT", "BYE");
-    assert_eq!(inside.hear(), "");
+    let gateway = sample("device", &suite::outside("value = 5"));
+    // A value for each door, since each has a component of its own.
+    suite::sets_a_device(&gateway, "{\"value\":5}", 5);
 }
 
 #[test]
