@@ -130,9 +130,29 @@ fn an_announced_body_that_trickles_is_refused_and_a_stream_without_a_length_is_n
     let mut slow = Client::connect(front);
     slow.request(1, 0, &[&head[..], &[("content-length", "9")]].concat());
     slow.send(DATA, 0, 1, b"ab");
-    assert_eq!(slow.next_of(&[HEADERS]).status(), 400);
+    assert_eq!(slow.next_of(&[HEADERS]).status(), 408);
+    assert!(String::from_utf8_lossy(&slow.next_of(&[DATA]).payload).contains("too slowly"));
     gateway.wait_for_metric(&refusals("body_too_slow"), 2.0);
 
     grpc.send(DATA, 1, 1, b"");
     assert_eq!(grpc.next_of(&[HEADERS]).status(), 200);
+}
+
+#[test]
+fn a_body_that_stops_coming_is_answered_408_in_either_version() {
+    let upstream = Upstream::start(|mut stream| drop(read_to_end(&mut stream)));
+    let limit = "timeouts = { body = \"200ms\" }";
+    let gateway = Gateway::start(&with_front(&http_proxy(&[upstream.address], ""), limit));
+    let front = gateway.address("front");
+    let mut stalled = connect(front);
+    stalled.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab").unwrap();
+    let answer = read_response(&mut stalled);
+    assert_eq!(answer.status, 408);
+
+    let mut stalled = Client::connect(front);
+    stalled.request(1, 0, &[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")]);
+    stalled.send(DATA, 0, 1, b"ab");
+    assert_eq!(stalled.next_of(&[HEADERS]).status(), 408);
+    assert_eq!(String::from_utf8_lossy(&stalled.next_of(&[DATA]).payload), answer.body);
+    gateway.wait_for_metric(&refusals("body_timeout"), 2.0);
 }

@@ -4,8 +4,8 @@
 //! HTTP/1.1's bodies come from `http1`, read and checked.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -58,7 +58,7 @@ struct Watched {
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     received: AtomicU64,
-    is_too_large: AtomicBool,
+    fault: OnceLock<Fault>,
 }
 
 impl Intake {
@@ -67,9 +67,9 @@ impl Intake {
         self.received.load(Relaxed)
     }
 
-    /// Whether they were more than allowed.
-    pub(super) fn is_too_large(&self) -> bool {
-        self.is_too_large.load(Relaxed)
+    /// What is wrong with it, once it broke for the client's fault.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.get().copied()
     }
 }
 
@@ -130,7 +130,6 @@ impl Watched {
         self.left = self.left.map(|left| left.saturating_sub(length));
         self.pace.add(length as usize);
         if self.gate.context.limits.body.is_some_and(|most| received > most) {
-            self.intake.is_too_large.store(true, Relaxed);
             return Err(self.broken_by(Fault::BODY_TOO_LARGE));
         }
         let mut names = frame.trailers_ref().into_iter().flat_map(|trailers| trailers.keys());
@@ -142,6 +141,7 @@ impl Watched {
 
     fn broken_by(&self, fault: Fault) -> BoxError {
         self.gate.count_refusal(&fault);
+        let _ = self.intake.fault.set(fault); // the first one is what the client is answered
         fault.detail.into()
     }
 }

@@ -113,9 +113,9 @@ impl Exchange {
         self.intake = intake;
     }
 
-    /// Whether that was more than allowed.
-    pub(super) fn took_too_much(&self) -> bool {
-        self.intake.as_ref().is_some_and(|intake| intake.is_too_large())
+    /// What was wrong with that, if anything was.
+    pub(super) fn body_fault(&self) -> Option<Fault> {
+        self.intake.as_ref().and_then(|intake| intake.fault())
     }
 
     /// The service has read so much of the request's body.
@@ -162,11 +162,12 @@ impl Drop for Exchange {
             route.count(status, took);
         }
         self.gate.leave(now);
+        let refused = self.refused.or_else(|| self.body_fault().map(|fault| fault.reason));
         let failure = self.told.error.or((!self.whole).then_some(RequestFailure::ClientClosed));
-        if let (None, Some(failure)) = (self.refused, failure) {
+        if let (None, Some(failure)) = (refused, failure) {
             counters.failures[failure as usize].add(1);
         }
-        let error = || self.refused.map(RequestRefusal::as_str).or(failure.map(RequestFailure::as_str));
+        let error = || refused.map(RequestRefusal::as_str).or(failure.map(RequestFailure::as_str));
         if self.gate.context.access_log.is_on() {
             self.log(now, error());
         }

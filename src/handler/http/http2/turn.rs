@@ -155,11 +155,11 @@ fn admit(gate: &Arc<Gate>, mut request: Request<RecvStream>) -> (Result<Request<
     (Ok(Request::from_parts(head, body)), exchange)
 }
 
-/// The service's answer, or the engine's in its place.
+/// The service's answer; or the engine's to a fault in the body, whatever the service made of it.
 fn heard<S: HttpService>(mut reply: Reply<S::Body>, exchange: &mut Exchange) -> Result<Response<S::Body>, Fault> {
-    if exchange.took_too_much() {
-        exchange.refuse(&Fault::BODY_TOO_LARGE);
-        return Err(Fault::BODY_TOO_LARGE);
+    if let Some(fault) = exchange.body_fault() {
+        exchange.refuse(&fault);
+        return Err(fault);
     }
     exchange.answered(reply.response.status(), reply.told);
     if !S::ANSWERS_END_TO_END {

@@ -110,6 +110,11 @@ async fn a_trailer_that_http_1_would_refuse_breaks_the_body() {
     }
     let count = metrics.sum(|c| c.requests_refused[crate::metrics::RequestRefusal::Chunk as usize].get());
     assert_eq!(count, 2);
+    while metrics.sum(|counters| counters.requests.iter().map(|(_, n)| n).sum()) < 3 {
+        tokio::task::yield_now().await;
+    }
+    let failures = metrics.sum(|counters| counters.failures.iter().map(|failure| failure.get()).sum());
+    assert_eq!(failures, 0, "the client's fault is not the service's");
 }
 
 #[tokio::test]
