@@ -8,6 +8,7 @@ pub mod http;
 pub mod http_proxy;
 pub mod plugin;
 pub mod respond;
+mod spans;
 pub mod tcp_proxy;
 
 use std::fmt;
@@ -231,14 +232,19 @@ pub struct StartError {
 }
 
 impl Context {
-    /// Counts a session that is over, and writes its line.
+    /// Counts a session that is over, writes its line, and hands over its span where traces are recorded.
     pub(crate) fn session_ended(&self, entry: Entry<'_>, result: &Result<(), ServeError>) {
         let error = result.as_ref().err();
         if let Some(error) = error {
             self.metrics.here().failures[error.word as usize].add(1);
         }
         let (word, detail) = (error.map(|error| error.word.as_str()), error.map(|error| error.message.as_str()));
-        self.access_log.write(&Entry { error: word, detail, ..entry });
+        let active = self.tracer.of_session();
+        let entry = Entry { error: word, detail, trace: active.as_ref().map(|active| active.trace), ..entry };
+        self.access_log.write(&entry);
+        if let Some(active) = active {
+            self.tracer.record(spans::of_session(&active, &entry, error.map(|error| error.side)));
+        }
     }
 }
 

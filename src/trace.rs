@@ -1,6 +1,7 @@
 //! Traces: whose trace a request belongs to (W3C Trace Context, level 1), and where its spans go.
 //!
-//! `handler/http` asks the [`Tracer`] at the begin of each request and gives it the request's spans at its end. Each worker keeps
+//! `handler/http` asks the [`Tracer`] at the begin of each request and gives it the request's spans at its end; of other sessions
+//! `handler` gives it one span each. Each worker keeps
 //! them in a buffer of its own and passes whole buffers to `otlp`, which sends them, without waiting: what does not fit is
 //! dropped and counted. Where nothing is configured there is no tracer, and a client's `traceparent` is a field like any other.
 
@@ -20,7 +21,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::Instant;
 
 pub use self::context::{SpanId, TraceId, Traceparent};
-pub use self::span::{Calendar, Kind, Span, Value};
+pub use self::span::{Attribute, Calendar, Kind, Span, Value};
 use crate::identity::Class;
 use crate::metrics::{Counter, PerWorker};
 
@@ -77,12 +78,12 @@ pub struct Sent {
     pub failed: AtomicU64,
 }
 
-/// One request's place in a trace.
+/// A request's, or session's, place in a trace.
 #[derive(Clone, Debug)]
 pub struct Active {
     /// The trace.
     pub trace: TraceId,
-    /// The request's own span.
+    /// Its own span.
     pub span: SpanId,
     /// The client's span, where the trace is the client's.
     pub parent: Option<SpanId>,
@@ -148,6 +149,15 @@ impl Tracer {
         let written = Traceparent { trace: active.trace, span: active.span, sampled: active.sampled }.to_field();
         fields.insert(TRACEPARENT, written);
         Some(Box::new(active))
+    }
+
+    /// A session's trace: its own, since nobody tells one; `None` where it is not recorded. Asked when the session is over.
+    #[must_use]
+    pub fn of_session(&self) -> Option<Active> {
+        let shared = self.0.as_ref().filter(|shared| shared.queue.is_some())?;
+        let trace = TraceId::random();
+        let active = || Active { trace, span: SpanId::random(), parent: None, sampled: true };
+        trace.is_among(shared.terms.sampling).then(active)
     }
 
     /// Whether spans are sent anywhere.

@@ -1,6 +1,6 @@
 //! A span, as it is handed over: what took place when, and what there is to say of it.
 //!
-//! Made by `handler/http/spans`; written out by `otlp`, on its own thread.
+//! Made by `handler/spans` and `handler/http/spans`; written out by `otlp`, on its own thread.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,8 +30,11 @@ pub struct Span {
     /// Whether it failed.
     pub failed: bool,
     /// What there is to say of it, by the names of OpenTelemetry's conventions where they have one.
-    pub attributes: Vec<(&'static str, Value)>,
+    pub attributes: Vec<Attribute>,
 }
+
+/// Something to say of a span, by its name.
+pub type Attribute = (&'static str, Value);
 
 /// Whose side of an exchange a span tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

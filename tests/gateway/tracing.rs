@@ -1,5 +1,7 @@
 //! Traces: whose `traceparent` is gone on with, what upstreams are told, and what a collector gets by OTLP.
 
+mod sessions;
+
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 

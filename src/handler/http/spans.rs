@@ -5,10 +5,11 @@
 
 use tokio::time::Instant;
 
+use crate::handler::spans::of_connection;
 use crate::identity::ConnectionInfo;
 use crate::metrics::RequestFailure;
 use crate::metrics::routes::RouteMetrics;
-use crate::trace::{Active, Attempt, Calendar, Kind, Span, Tracer, Value};
+use crate::trace::{Active, Attempt, Attribute, Calendar, Kind, Span, Tracer};
 use crate::trail::Trail;
 
 /// What is told of an exchange that is over.
@@ -44,28 +45,21 @@ fn server_span(ended: &Ended<'_>, calendar: &Calendar) -> Span {
         Some(route) => format!("{method} {}", route.name),
         None => method.to_owned(),
     };
-    let mut attributes: Vec<(&'static str, Value)> = vec![
+    let mut attributes = of_connection(ended.info);
+    let request: [Attribute; 8] = [
         ("http.request.method", method.to_owned().into()),
         ("http.response.status_code", u64::from(ended.status).into()),
         ("url.scheme", ended.info.scheme().into()),
         ("url.path", path.to_owned().into()),
         ("server.address", host.to_owned().into()),
-        ("client.address", ended.info.client.0.ip().to_string().into()),
-        ("client.port", u64::from(ended.info.client.0.port()).into()),
         ("network.protocol.version", ended.version.into()),
         ("http.request.body.size", ended.received.into()),
         ("http.response.body.size", ended.sent.into()),
-        ("portcullis.endpoint", ended.info.endpoint.name.to_string().into()),
-        ("portcullis.class", ended.info.endpoint.class.as_str().into()),
     ];
+    attributes.extend(request);
     if let Some(route) = ended.route {
         attributes.push(("http.route", route.name.clone().into()));
         attributes.extend(route.upstream.clone().map(|upstream| ("portcullis.upstream", upstream.into())));
-    }
-    if let Some(tls) = &ended.info.tls {
-        attributes.push(("tls.protocol.version", tls.version.as_str().into()));
-        attributes.push(("tls.cipher", tls.cipher.into()));
-        attributes.push(("tls.resumed", tls.resumed.into()));
     }
     let trail = ended.trail;
     let first = trail.answered.map(|answered| answered.saturating_duration_since(ended.begun));
@@ -92,7 +86,7 @@ fn server_span(ended: &Ended<'_>, calendar: &Calendar) -> Span {
 
 fn client_span(ended: &Ended<'_>, attempt: &Attempt, number: u64, calendar: &Calendar) -> Span {
     let (method, ..) = ended.words;
-    let mut attributes: Vec<(&'static str, Value)> = vec![("http.request.method", method.to_owned().into())];
+    let mut attributes: Vec<Attribute> = vec![("http.request.method", method.to_owned().into())];
     // "HOST:PORT", as the configuration writes it.
     if let Some((host, port)) = attempt.server.rsplit_once(':') {
         attributes.push(("server.address", host.trim_matches(['[', ']']).to_owned().into()));

@@ -46,6 +46,11 @@ impl Collector {
         self.requests.recv_timeout(PATIENCE).unwrap()
     }
 
+    /// Nothing has come that was not asked for. For when the gateway has ended.
+    pub fn sees_nothing(&self) {
+        assert!(self.requests.try_recv().is_err());
+    }
+
     /// This many spans, in the order in which they ended, with the resource that they came with.
     #[track_caller]
     pub fn spans(&self, number: usize) -> (Value, Vec<Value>) {
