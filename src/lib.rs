@@ -38,6 +38,7 @@ pub mod scope;
 pub mod server_names;
 pub mod sketch;
 pub mod stream;
+pub mod tcp;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;

@@ -6,14 +6,14 @@
 //! A direction borrows a buffer from its worker's stock only while bytes are in hand, so an idle session holds none.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The size of a buffer: three TLS records, and less than a segment of loopback (65,483 bytes). A write of a little more
 /// than a segment makes two, of which the kernel paces both: measured, with 64 KiB a megabyte costs half as much again.
@@ -54,11 +54,9 @@ where
 {
     let mut up = Direction::default();
     let mut down = Direction::default();
-    let mut last_move = Instant::now();
-    let mut alarm = pin!(sleep_until(last_move + idle));
-    let mut alarm_is_set = false; // it wakes this task, which stays the same
+    let mut quiet = Quiet::new(idle);
+    let mut alarm = pin!(sleep_until(quiet.since + idle));
     let broken = poll_fn(|cx| {
-        let before = (up.moved, down.moved);
         let up_ended = match up.poll(cx, client, upstream) {
             Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Client(e))),
             Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
@@ -72,24 +70,63 @@ where
         if up_ended && down_ended {
             return Poll::Ready(None);
         }
-        if before != (up.moved, down.moved) {
-            last_move = Instant::now();
-            if alarm_is_set && !alarm.is_elapsed() {
-                return Poll::Pending;
-            }
-        }
-        alarm_is_set = true;
-        // The alarm is moved only when it rings, so bytes cost no timer operation.
-        while alarm.as_mut().poll(cx).is_ready() {
-            if last_move.elapsed() >= idle {
-                return Poll::Ready(Some(Broken::Idle));
-            }
-            alarm.as_mut().reset(last_move + idle);
-        }
-        Poll::Pending
+        quiet.poll(cx, alarm.as_mut(), up.moved + down.moved).map(|()| Some(Broken::Idle))
     })
     .await;
     Relayed { to_upstream: up.moved, to_client: down.moved, broken }
+}
+
+/// For how long nothing has moved. While bytes do, no clock is read and no timer touched: the alarm rings every eighth of
+/// the deadline and looks whether they still do, so a session may end by that much too late, and never too early.
+struct Quiet {
+    idle: Duration,
+    /// The last time that is known of at which something had moved.
+    since: Instant,
+    /// How many bytes had, by then.
+    seen: u64,
+    /// More may have since.
+    busy: bool,
+    /// The alarm wakes this task, which stays the same.
+    armed: bool,
+}
+
+impl Quiet {
+    fn new(idle: Duration) -> Self {
+        Self { idle, since: Instant::now(), seen: 0, busy: false, armed: false }
+    }
+
+    /// Ready when nothing has moved for the deadline. `moved` is how many bytes have, in all.
+    fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>, moved: u64) -> Poll<()> {
+        if !self.busy && moved != self.seen {
+            alarm.as_mut().reset(self.look_again(moved, Instant::now()));
+            self.armed = false;
+        }
+        if self.armed && !alarm.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.armed = true;
+        while alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let next = if moved == self.seen { self.rest() } else { self.look_again(moved, now) };
+            if next <= now {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+
+    /// Nothing has moved: when that has gone on for too long.
+    fn rest(&mut self) -> Instant {
+        self.busy = false;
+        self.since + self.idle
+    }
+
+    /// Something has moved: when to look whether it still does.
+    fn look_again(&mut self, moved: u64, now: Instant) -> Instant {
+        (self.since, self.seen, self.busy) = (now, moved, true);
+        now + self.idle / 8
+    }
 }
 
 /// One direction's state.
@@ -250,6 +287,23 @@ mod tests {
         let relayed = session.await.unwrap();
         assert!(matches!(relayed.broken, Some(Broken::Idle)));
         assert_eq!(start.elapsed().as_secs(), 17);
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_session_that_was_busy_ends_at_most_an_eighth_of_the_idle_deadline_late() {
+        let (mut client, mut gateway_client) = duplex(100);
+        let (mut server, mut gateway_server) = duplex(100);
+        let session =
+            tokio::spawn(async move { relay(&mut gateway_client, &mut gateway_server, Duration::from_secs(16)).await });
+        for _ in 0..99 {
+            client.write_all(b"x").await.unwrap();
+            server.read_u8().await.unwrap();
+            tokio::time::advance(Duration::from_millis(700)).await;
+        }
+        let last = Instant::now() - Duration::from_millis(700);
+        assert!(matches!(session.await.unwrap().broken, Some(Broken::Idle)));
+        let late = last.elapsed().checked_sub(Duration::from_secs(16)).unwrap();
+        assert!(late <= Duration::from_millis(2010), "{late:?}");
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]

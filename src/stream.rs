@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::EndpointMetrics;
+use crate::tcp::Tcp;
 
 /// A client's connection, after the handshake if there is one.
 pub struct Stream {
@@ -170,7 +171,7 @@ pub(crate) fn gather<W: AsyncWrite>(
 /// A client's TCP socket that counts what passes and remembers how it began.
 #[derive(Debug)]
 pub struct Socket {
-    tcp: TcpStream,
+    tcp: Tcp,
     metrics: Arc<EndpointMetrics>,
     /// The first bytes that came, to tell a stray plain request from broken TLS.
     first: [u8; 8],
@@ -185,7 +186,7 @@ impl Socket {
     /// Wraps an accepted socket; its bytes count for `metrics`.
     #[must_use]
     pub fn new(tcp: TcpStream, metrics: Arc<EndpointMetrics>) -> Self {
-        Self { tcp, metrics, first: [0; 8], first_len: 0, tls_only: false, ahead: Bytes::new() }
+        Self { tcp: tcp.into(), metrics, first: [0; 8], first_len: 0, tls_only: false, ahead: Bytes::new() }
     }
 
     /// The first byte of every TLS connection: a record of type `handshake` (RFC 9846, section 5.1).

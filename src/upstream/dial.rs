@@ -75,7 +75,7 @@ impl Upstream {
         let tcp = TcpStream::connect(server.address).await?;
         tcp.set_nodelay(true)?;
         match &self.tls {
-            None => Ok(Wire::Plain(tcp)),
+            None => Ok(Wire::Plain(tcp.into())),
             Some(tls) => {
                 let stream = tls.shake_hands(server, tcp, for_).await.map_err(DialError::Tls)?;
                 Ok(Wire::Tls(Box::new(stream)))

@@ -514,7 +514,7 @@ mod tests {
     /// What the server gets of a request, and whether all of it could be sent.
     async fn sent(request: Request<Outgoing>) -> (String, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut wire = Wire::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let mut wire = Wire::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into());
         let (mut server, _) = listener.accept().await.unwrap();
         let mut sending = Sending::new(request, |own| own.add(&HOST, &[b"a", b".b"]));
         let outcome = poll_fn(|cx| sending.poll(cx, &mut wire)).await;

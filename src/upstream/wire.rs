@@ -13,11 +13,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::stream::gather;
+use crate::tcp::Tcp;
 
 /// A connection to a server.
 pub enum Wire {
     /// As it comes.
-    Plain(TcpStream),
+    Plain(Tcp),
     /// After the handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
