@@ -2,6 +2,8 @@
 //!
 //! Called by `otlp`.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,7 +73,7 @@ impl Client {
         fields.insert(USER_AGENT, HeaderValue::from_static(NAME));
         fields.extend(self.collector.fields.clone());
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let answer = self.client.request(request).await.map_err(|error| Refused::later(chain(&error)))?;
+        let answer = self.client.request(request).await.map_err(|error| Refused::later(self.in_words(&error)))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, LARGEST).collect().await;
         if head.status.is_success() {
@@ -84,6 +86,20 @@ impl Client {
             may_be_repeated: is_temporary(head.status),
             pause: pause.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE)),
         })
+    }
+}
+
+impl Client {
+    /// An error with its causes; where it is the collector's certificate, with what that was verified by.
+    fn in_words(&self, error: &legacy::Error) -> String {
+        let said = chain(error);
+        if !causes(error).any(is_of_certificate) {
+            return said;
+        }
+        match &self.collector.ca {
+            Some(file) => format!("{said}; tracing.ca names {}", file.display()),
+            None => format!("{said}; it was verified by the system's roots, name others by tracing.ca"),
+        }
     }
 }
 
@@ -106,9 +122,20 @@ fn rejected(body: &[u8]) -> u64 {
 }
 
 /// An error with its causes: the first alone says "client error (Connect)".
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+fn chain(error: &(dyn Error + 'static)) -> String {
+    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |error: &&'a (dyn Error + 'static)| (**error).source())
+}
+
+/// Whether TLS refused the collector's certificate. An `io::Error` is no source of the error that it wraps.
+fn is_of_certificate(error: &(dyn Error + 'static)) -> bool {
+    match error.downcast_ref::<io::Error>() {
+        Some(wrapping) => wrapping.get_ref().is_some_and(|inner| is_of_certificate(inner)),
+        None => matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))),
+    }
 }
 
 #[cfg(test)]

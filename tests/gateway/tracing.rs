@@ -1,5 +1,6 @@
 //! Traces: whose `traceparent` is gone on with, what upstreams are told, and what a collector gets by OTLP.
 
+mod https;
 mod sessions;
 
 use std::sync::mpsc::Receiver;

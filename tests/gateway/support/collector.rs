@@ -2,16 +2,21 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::Value;
 
-use super::PATIENCE;
 use super::upstream::Upstream;
+use super::{PATIENCE, tls};
 
 pub struct Collector {
     pub address: SocketAddr,
+    /// The URL without its path.
+    origin: String,
+    upstream: Upstream,
     requests: Receiver<(String, Value)>,
 }
 
@@ -19,26 +24,31 @@ impl Collector {
     /// Answers the first requests with these statuses, and the rest with 200.
     pub fn answering(statuses: &[u16]) -> Self {
         let (sender, requests) = sync_channel(1000);
-        let statuses = std::sync::Mutex::new(statuses.to_vec());
-        let upstream = Upstream::start(move |mut stream| {
-            while let Some((head, body)) = read(&mut stream) {
-                let status = Some(&mut *statuses.lock().unwrap())
-                    .filter(|left| !left.is_empty())
-                    .map_or(200, |left| left.remove(0));
-                let _ = sender.send((head, serde_json::from_slice(&body).unwrap()));
-                let text =
-                    format!("HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}");
-                if stream.write_all(text.as_bytes()).is_err() {
-                    return;
-                }
-            }
+        let statuses = Mutex::new(statuses.to_vec());
+        let upstream = Upstream::start(move |stream| answer(stream, &statuses, &sender));
+        Self { address: upstream.address, origin: format!("http://{}", upstream.address), upstream, requests }
+    }
+
+    /// As `localhost`, by TLS with a chain of `certs/`; answers everything with 200.
+    pub fn with_tls(chain: &str) -> Self {
+        let (sender, requests) = sync_channel(1000);
+        let config = tls::server(chain);
+        let upstream = Upstream::start(move |stream| {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            answer(StreamOwned::new(connection, stream), &Mutex::default(), &sender);
         });
-        Self { address: upstream.address, requests }
+        let origin = format!("https://localhost:{}", upstream.address.port());
+        Self { address: upstream.address, origin, upstream, requests }
+    }
+
+    /// How many connections came so far.
+    pub fn connections(&self) -> usize {
+        self.upstream.connections()
     }
 
     /// The `[tracing]` table that sends spans here; `more` is added.
     pub fn tracing(&self, more: &str) -> String {
-        format!("[tracing]\notlp = \"http://{}/v1/traces\"\n{more}\n", self.address)
+        format!("[tracing]\notlp = \"{}/v1/traces\"\n{more}\n", self.origin)
     }
 
     /// The next request: its head, and its body.
@@ -72,6 +82,19 @@ pub fn attribute(of: &Value, key: &str) -> Value {
     let all = of["attributes"].as_array().unwrap();
     let found = all.iter().find(|attribute| attribute["key"] == key);
     found.map_or(Value::Null, |attribute| attribute["value"].as_object().unwrap().values().next().unwrap().clone())
+}
+
+/// Answers the requests of one connection, and hands them to the test.
+fn answer(mut stream: impl Read + Write, statuses: &Mutex<Vec<u16>>, requests: &SyncSender<(String, Value)>) {
+    while let Some((head, body)) = read(&mut stream) {
+        let status =
+            Some(&mut *statuses.lock().unwrap()).filter(|left| !left.is_empty()).map_or(200, |left| left.remove(0));
+        let _ = requests.send((head, serde_json::from_slice(&body).unwrap()));
+        let text = format!("HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}");
+        if stream.write_all(text.as_bytes()).is_err() {
+            return;
+        }
+    }
 }
 
 fn read(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 use super::{cert, client};
 
@@ -126,4 +126,15 @@ pub fn rustls(address: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
     let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
     let connection = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
     StreamOwned::new(connection, client::connect(address))
+}
+
+/// A server by rustls, with a chain of `certs/`.
+pub fn server(chain: &str) -> Arc<ServerConfig> {
+    let certificates = CertificateDer::pem_file_iter(cert(&format!("{chain}.pem"))).unwrap();
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(cert(&format!("{chain}.key"))).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    #[expect(clippy::disallowed_methods, reason = "a test serves whom it likes")]
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_no_client_auth().with_single_cert(certificates, key).unwrap())
 }
