@@ -40,6 +40,7 @@ mod tests;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -86,9 +87,13 @@ pub trait HttpService: Send + Sync + 'static {
     }
 }
 
-/// An answer, with what the access log and the metrics say of it.
+/// An answer, with what the access log and the metrics say of it. Boxed, since it passes through many hands.
 #[derive(Debug)]
-pub struct Reply<B> {
+pub struct Reply<B>(Box<Answer<B>>);
+
+/// What is in a [`Reply`].
+#[derive(Debug)]
+pub struct Answer<B> {
     /// What the client gets.
     pub response: Response<B>,
     /// How it came to be.
@@ -108,14 +113,38 @@ pub struct Told {
 
 impl<B> From<Response<B>> for Reply<B> {
     fn from(response: Response<B>) -> Self {
-        Self { response, told: Told::default() }
+        Self::new(response, Told::default())
+    }
+}
+
+impl<B> Deref for Reply<B> {
+    type Target = Answer<B>;
+
+    fn deref(&self) -> &Answer<B> {
+        &self.0
+    }
+}
+
+impl<B> DerefMut for Reply<B> {
+    fn deref_mut(&mut self) -> &mut Answer<B> {
+        &mut self.0
     }
 }
 
 impl<B> Reply<B> {
+    /// An answer that came to be like that.
+    pub fn new(response: Response<B>, told: Told) -> Self {
+        Self(Box::new(Answer { response, told }))
+    }
+
+    /// What is in it.
+    pub fn into_inner(self) -> Answer<B> {
+        *self.0
+    }
+
     /// An answer in the place of the one that could not be had.
     pub fn failed(response: Response<B>, error: RequestFailure) -> Self {
-        Self { response, told: Told { error: Some(error), ..Told::default() } }
+        Self::new(response, Told { error: Some(error), ..Told::default() })
     }
 }
 

@@ -148,13 +148,8 @@ impl HttpService for HttpProxyService {
         let outcome = self.prepare(request, info);
         async move {
             match outcome {
-                Ok(mut ready) => {
-                    let changes = ready.changes.take();
-                    let mut reply = ready.pass_on(info, interim).await;
-                    change(changes.as_deref(), &mut reply);
-                    reply
-                }
-                Err(reply) => *reply,
+                Ok(ready) => ready.pass_on(info, interim).await,
+                Err(reply) => reply,
             }
         }
     }
@@ -169,17 +164,17 @@ struct Ready {
     /// What its server is chosen by, where that is by a key.
     key: Option<u64>,
     /// The client's end, where it asks to switch protocols.
-    switch: Option<upgrade::Pending>,
+    switch: Option<Box<upgrade::Pending>>,
     /// What its route changes about the answer.
     changes: Option<Arc<Changes>>,
 }
 
 impl HttpProxyService {
     /// Everything before the upstream is asked; an answer where it need not be.
-    fn prepare(&self, request: Request<RequestBody>, info: &ConnectionInfo) -> Result<Ready, Box<Reply<ProxyBody>>> {
-        let (head, body) = request.into_parts();
+    fn prepare(&self, request: Request<RequestBody>, info: &ConnectionInfo) -> Result<Ready, Reply<ProxyBody>> {
+        let (mut head, body) = request.into_parts();
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
-            return Err(refusal(StatusCode::NOT_IMPLEMENTED, "the method is not served")); // whatever engine it came by
+            return Err(response::refuse(StatusCode::NOT_IMPLEMENTED, "the method is not served")); // whatever engine it came by
         }
         let target = Target::of(&head).map_err(bad_request)?;
         if !self.passes_double_encoding && path::hides_slash(target.path(&head)) {
@@ -191,7 +186,7 @@ impl HttpProxyService {
         let upstream = match route.map(|route| &route.action) {
             Some(Action::PassOn(upstream)) => upstream,
             None => self.default.as_ref().map(|(upstream, _)| upstream).ok_or_else(|| {
-                Box::new(response::text(StatusCode::NOT_FOUND, Bytes::from_static(b"404 Not Found\n")).into())
+                Reply::from(response::text(StatusCode::NOT_FOUND, Bytes::from_static(b"404 Not Found\n")))
             })?,
             Some(Action::Respond(status, body)) => {
                 return Err(answer(route, response::text(*status, body.clone())));
@@ -203,7 +198,7 @@ impl HttpProxyService {
                 return Err(answer(route, response::redirect(redirect.status, location)));
             }
         };
-        self.address(upstream, route, head, body, target, info)
+        self.address(upstream, route, &mut head, body, target, info)
     }
 
     /// Makes the request that the upstream is sent.
@@ -211,46 +206,49 @@ impl HttpProxyService {
         &self,
         upstream: &Arc<Upstream>,
         route: Option<&Route>,
-        mut head: Parts,
+        head: &mut Parts,
         body: RequestBody,
         mut target: Target,
         info: &ConnectionInfo,
-    ) -> Result<Ready, Box<Reply<ProxyBody>>> {
+    ) -> Result<Ready, Reply<ProxyBody>> {
         if self.signature.has_signed(&head.headers) {
-            return Err(Box::new(response::looped()));
+            return Err(response::looped());
         }
-        if count_forwards(&mut head).map_err(bad_request)? == Onward::Stop {
-            return Err(Box::new(response::text(StatusCode::NO_CONTENT, Bytes::new()).into()));
+        if count_forwards(head).map_err(bad_request)? == Onward::Stop {
+            return Err(response::text(StatusCode::NO_CONTENT, Bytes::new()).into());
         }
         let has_body = !body.is_end_stream();
-        let key = upstream.policy.key.as_ref().and_then(|source| request::key(source, &head, info));
+        let key = upstream.policy.key.as_ref().and_then(|source| request::key(source, head, info));
         let is_http2 = upstream.policy.protocol == Protocol::Http2;
         // HTTP/2 has no upgrades (RFC 9113, section 8.6): there the request is an ordinary one.
-        let protocol = upgrade::asked(&head, has_body).filter(|_| !is_http2);
-        let switch = protocol.and_then(|p| upgrade::Pending::take(&mut head, p));
+        let protocol = upgrade::asked(head, has_body).filter(|_| !is_http2);
+        let switch = protocol.and_then(|p| upgrade::Pending::take(head, p)).map(Box::new);
         let asks = Asks {
             switch: switch.as_ref().map(|pending| pending.protocol().clone()),
             body: has_body.then(|| body.size_hint().exact()),
         };
         let received = head.version;
         if let Some((length, by)) = route.and_then(Route::replacement) {
-            target.replace_prefix(&head, length, by).map_err(bad_request)?;
+            target.replace_prefix(head, length, by).map_err(bad_request)?;
         }
-        request::rewrite(&mut head, &target, &asks).map_err(bad_request)?;
+        request::rewrite(head, &target, &asks).map_err(bad_request)?;
         if let Some(changes) = route.and_then(|route| route.request.as_ref()) {
             changes.make(&mut head.headers);
         }
         // Each attempt says which span it is, in the place of the request's own.
         let trace = head.extensions.remove::<trace::Active>().inspect(|_| drop(head.headers.remove(TRACEPARENT)));
-        let request = Request::from_parts(head, outgoing(body));
         let sign = |fields: &mut OwnFields| {
             self.signature.sign(fields, received, &target, info);
             if let Some(active) = trace {
                 fields.add_trace(active.trace);
             }
         };
-        let request =
-            if is_http2 { Sending::over_http2(request, upstream.scheme(), sign) } else { Sending::new(request, sign) };
+        let body = outgoing(body);
+        let request = if is_http2 {
+            Sending::over_http2(head, body, upstream.scheme(), sign)
+        } else {
+            Sending::new(head, body, sign)
+        };
         let changes = route.and_then(|route| route.response.clone());
         let route = route.map_or_else(|| self.default.as_ref().map(|(_, id)| *id), |route| route.id);
         Ok(Ready { upstream: Arc::clone(upstream), route, request, key, switch, changes })
@@ -263,13 +261,16 @@ impl Ready {
         match self.upstream.exchange(self.request, self.key, &early).await {
             Ok(Answered { answer, trail }) => {
                 let told = Told { route: self.route, trail, error: None };
-                Reply { response: answered(answer, self.switch), told }
+                let mut reply = Reply::new(answered(answer, self.switch), told);
+                change(self.changes.as_deref(), &mut reply);
+                reply
             }
             Err(error) => {
                 let (endpoint, upstream) = (&info.endpoint.name, &self.upstream.name);
                 tracing::debug!(%endpoint, %upstream, %error, "a request failed");
                 let mut reply = response::upstream_failed(error);
                 reply.told.route = self.route;
+                change(self.changes.as_deref(), &mut reply);
                 reply
             }
         }
@@ -277,11 +278,11 @@ impl Ready {
 }
 
 /// The gateway's own answer by a route.
-fn answer(route: Option<&Route>, response: Response<ProxyBody>) -> Box<Reply<ProxyBody>> {
+fn answer(route: Option<&Route>, response: Response<ProxyBody>) -> Reply<ProxyBody> {
     let told = Told { route: route.and_then(|route| route.id), ..Told::default() };
-    let mut reply = Reply { response, told };
+    let mut reply = Reply::new(response, told);
     change(route.and_then(|route| route.response.as_deref()), &mut reply);
-    Box::new(reply)
+    reply
 }
 
 /// Makes a route's changes to an answer.
@@ -291,12 +292,8 @@ fn change(changes: Option<&Changes>, reply: &mut Reply<ProxyBody>) {
     }
 }
 
-fn refusal(status: StatusCode, why: &'static str) -> Box<Reply<ProxyBody>> {
-    Box::new(response::refuse(status, why))
-}
-
-fn bad_request(why: &'static str) -> Box<Reply<ProxyBody>> {
-    refusal(StatusCode::BAD_REQUEST, why)
+fn bad_request(why: &'static str) -> Reply<ProxyBody> {
+    response::refuse(StatusCode::BAD_REQUEST, why)
 }
 
 /// The client's body on its way; its errors abort the request to the upstream.
@@ -307,7 +304,7 @@ fn outgoing(body: RequestBody) -> Outgoing {
     }))
 }
 
-fn answered(answer: Answer, switch: Option<upgrade::Pending>) -> Response<ProxyBody> {
+fn answered(answer: Answer, switch: Option<Box<upgrade::Pending>>) -> Response<ProxyBody> {
     match (answer, switch) {
         (Answer::Response(answer), _) => response::pass_back(answer).map(ProxyBody::Upstream),
         (Answer::Switched(switched, tunnel), Some(pending)) => pending.switch(switched, tunnel),

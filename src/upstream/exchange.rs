@@ -124,25 +124,29 @@ impl Upstream {
         let mut now = course.begun;
         loop {
             course.begin_attempt(&lease, &mut request, now);
-            let failed = match self.try_server(lease, request, &mut course, now, early).await {
-                Ok(answered) => return Ok(answered),
-                Err(failed) => *failed,
-            };
-            course.attempt_failed(&failed.failure);
-            let another = self.another(&mut course, &failed.lease, &failed.failure, failed.may_be_repeated());
-            match (another, failed.left) {
-                (Some(next), left) => {
-                    failed.lease.count(&failed.failure);
-                    (lease, request) = (next, left.into_request());
-                    request.rewind();
+            match self.try_server(lease, request, &mut course, now, early).await {
+                Ok(came) if !self.policy.retries.statuses.contains(&came.status()) => return Ok(came.accept(&mut course)),
+                Ok(came) => {
+                    course.attempt_failed(&Failure::Status);
+                    let repeatable = came.request().is_repeatable();
+                    match self.another(&mut course, came.lease(), &Failure::Status, repeatable) {
+                        Some(next) => (lease, request) = (next, came.into_request()),
+                        None => return Ok(came.accept(&mut course)), // it is still an answer
+                    }
                 }
-                // A status that is worth another try is still an answer.
-                (None, Left::Response(came)) => {
-                    let accepted = came.accept(failed.lease, &mut course);
-                    return accepted.map_err(|failed| failed.lease.failed(failed.failure, &mut course));
+                Err(failed) => {
+                    let Failed { failure, lease: failing, request: left } = *failed;
+                    course.attempt_failed(&failure);
+                    match self.another(&mut course, &failing, &failure, may_be_repeated(&failure, &left)) {
+                        Some(next) => {
+                            failing.count(&failure);
+                            (lease, request) = (next, left);
+                        }
+                        None => return Err(failing.failed(failure, &mut course)),
+                    }
                 }
-                (None, Left::Request(_)) => return Err(failed.lease.failed(failed.failure, &mut course)),
             }
+            request.rewind();
             now = Instant::now();
         }
     }
@@ -188,15 +192,15 @@ impl Upstream {
         course: &mut Course,
         now: Instant,
         early: Early<'_>,
-    ) -> Result<Answered, Box<Failed>> {
+    ) -> Result<Came, Box<Failed>> {
         course.attempt_until = self.timeouts.attempt.map(|attempt| now + attempt);
         if self.policy.protocol == Protocol::Http2 {
             return Box::pin(self.attempt_http2(lease, request, course, early)).await;
         }
         if let Some(link) = lease.here().pool.take(now, self.timeouts.idle) {
             match self.attempt(lease, link, request, course, now, early).await {
-                Err(failed) if matches!(failed.failure, Failure::Closed) && failed.may_be_repeated() => {
-                    (lease, request) = (failed.lease, failed.left.into_request());
+                Err(failed) if matches!(failed.failure, Failure::Closed) && failed.request.is_repeatable() => {
+                    (lease, request) = (failed.lease, failed.request);
                     request.rewind();
                     course.sent -= 1; // it is as if the server had never had the request
                 }
@@ -221,16 +225,16 @@ impl Upstream {
         course: &mut Course,
         sent: Instant,
         early: Early<'_>,
-    ) -> Result<Answered, Box<Failed>> {
+    ) -> Result<Came, Box<Failed>> {
         let deadlines = self.deadlines(course, &request, sent);
         course.sent += 1;
         lease.metrics.here().requests.add(1);
         match await_head(&mut link, &mut request, &deadlines, early).await {
-            Ok(head) => {
-                let is_final = !self.policy.retries.statuses.contains(&head.status);
-                let came = Box::new(Came1 { link, head, request, deadlines });
-                if is_final { came.accept(lease, course) } else { Err(Failed::status(lease, Came::Http1(came))) }
+            Ok(head) if head.status == StatusCode::SWITCHING_PROTOCOLS && !has_agreed(&head, &request) => {
+                Err(Failed::new(Failure::Switch, lease, request))
             }
+            // Boxed, since it passes through many hands.
+            Ok(head) => Ok(Came::Http1(Box::new(Came1 { lease, link, head, request, deadlines }))),
             Err(failure) => Err(Failed::new(failure, lease, request)),
         }
     }
@@ -247,49 +251,24 @@ impl Upstream {
     }
 }
 
-/// What is left of an attempt that failed.
+/// An attempt that failed, and what is left of it.
 pub(super) struct Failed {
     failure: Failure,
     lease: Lease,
-    left: Left,
-}
-
-enum Left {
-    Request(Box<Sending>),
-    /// A response that is worth another attempt, and its request.
-    Response(Came),
+    request: Box<Sending>,
 }
 
 impl Failed {
     pub(super) fn new(failure: Failure, lease: Lease, request: Box<Sending>) -> Box<Self> {
-        Box::new(Self { failure, lease, left: Left::Request(request) })
-    }
-
-    /// A response came, with a status that counts as a failure.
-    pub(super) fn status(lease: Lease, came: Came) -> Box<Self> {
-        Box::new(Self { failure: Failure::Status, lease, left: Left::Response(came) })
-    }
-
-    fn may_be_repeated(&self) -> bool {
-        let request = match &self.left {
-            Left::Request(request) => request,
-            Left::Response(Came::Http1(came)) => &came.request,
-            Left::Response(Came::Http2(came)) => came.request(),
-        };
-        match self.failure {
-            Failure::Unprocessed => request.is_untouched(),
-            _ => request.is_repeatable(),
-        }
+        Box::new(Self { failure, lease, request })
     }
 }
 
-impl Left {
-    fn into_request(self) -> Box<Sending> {
-        match self {
-            Self::Request(request) => request,
-            Self::Response(Came::Http1(came)) => came.request,
-            Self::Response(Came::Http2(came)) => came.into_request(),
-        }
+/// Whether the server may have the request twice.
+fn may_be_repeated(failure: &Failure, request: &Sending) -> bool {
+    match failure {
+        Failure::Unprocessed => request.is_untouched(),
+        _ => request.is_repeatable(),
     }
 }
 
@@ -300,16 +279,45 @@ pub(super) enum Came {
 }
 
 impl Came {
-    fn accept(self, lease: Lease, course: &mut Course) -> Result<Answered, Box<Failed>> {
+    fn status(&self) -> StatusCode {
         match self {
-            Self::Http1(came) => came.accept(lease, course),
-            Self::Http2(came) => came.accept(lease, course),
+            Self::Http1(came) => came.head.status,
+            Self::Http2(came) => came.status(),
+        }
+    }
+
+    fn lease(&self) -> &Lease {
+        match self {
+            Self::Http1(came) => &came.lease,
+            Self::Http2(came) => came.lease(),
+        }
+    }
+
+    fn request(&self) -> &Sending {
+        match self {
+            Self::Http1(came) => &came.request,
+            Self::Http2(came) => came.request(),
+        }
+    }
+
+    fn into_request(self) -> Box<Sending> {
+        match self {
+            Self::Http1(came) => came.request,
+            Self::Http2(came) => came.into_request(),
+        }
+    }
+
+    fn accept(self, course: &mut Course) -> Answered {
+        match self {
+            Self::Http1(came) => came.accept(course),
+            Self::Http2(came) => came.accept(course),
         }
     }
 }
 
 /// A response whose head has come over HTTP/1.1, and where the rest of it comes from.
 pub(super) struct Came1 {
+    lease: Lease,
     link: Box<Link>,
     head: Parts,
     request: Box<Sending>,
@@ -317,8 +325,8 @@ pub(super) struct Came1 {
 }
 
 impl Lease {
-    /// Counts an answer whose head has come.
-    pub(super) fn answered(&self, status: StatusCode, deadlines: &Deadlines, course: &mut Course) {
+    /// Counts an answer whose head has come, and says when that was.
+    pub(super) fn answered(&self, status: StatusCode, deadlines: &Deadlines, course: &mut Course) -> Instant {
         let now = Instant::now();
         self.health.succeeded(now);
         let counters = self.metrics.here();
@@ -326,6 +334,7 @@ impl Lease {
         counters.response_seconds.observe(now.duration_since(deadlines.begun));
         (course.trail.server, course.trail.answered) = (Some(Arc::clone(&self.name)), Some(now));
         course.attempt_answered(status);
+        now
     }
 
     /// Counts the failure that the exchange ends with.
@@ -365,25 +374,23 @@ async fn await_head(
 
 impl Came1 {
     /// Gives the connection to the response's body, or to the protocol that it switched to.
-    fn accept(self: Box<Self>, lease: Lease, course: &mut Course) -> Result<Answered, Box<Failed>> {
-        let Self { link, head, request, deadlines } = *self;
-        let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
-        if switches {
-            let agreed = request.offered().is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), offered));
-            if !agreed || !request.is_complete() {
-                return Err(Failed::new(Failure::Switch, lease, request));
-            }
-        }
-        lease.answered(head.status, &deadlines, course);
-        let answer = if switches {
+    fn accept(self: Box<Self>, course: &mut Course) -> Answered {
+        let Self { lease, link, head, request, deadlines } = *self;
+        let now = lease.answered(head.status, &deadlines, course);
+        let answer = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let (wire, ahead, open) = link.into_parts();
             Answer::Switched(Response::from_parts(head, ()), Tunnel::new(wire, ahead, open, lease))
         } else {
-            let body = ResponseBody::new(lease, link, request, deadlines, Instant::now());
+            let body = ResponseBody::new(lease, link, request, deadlines, now);
             Answer::Response(Response::from_parts(head, body))
         };
-        Ok(Answered { answer, trail: course.end() })
+        Answered { answer, trail: course.end() }
     }
+}
+
+/// Whether a server may switch: it was asked to, and has had all of the request.
+fn has_agreed(head: &Parts, request: &Sending) -> bool {
+    request.is_complete() && request.offered().is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), offered))
 }
 
 /// Whether a 101 switches to a protocol that was offered; it has to say which (RFC 9110, section 7.8).

@@ -31,6 +31,7 @@ use super::sending::{BodyFailed, Sending};
 
 /// A response whose head has come, and where the rest of it comes from.
 pub(super) struct Came2 {
+    lease: Lease,
     ticket: Ticket,
     response: Response<RecvStream>,
     pump: Pump,
@@ -46,7 +47,7 @@ impl Upstream {
         mut request: Box<Sending>,
         course: &mut Course,
         early: Early<'_>,
-    ) -> Result<Answered, Box<Failed>> {
+    ) -> Result<Came, Box<Failed>> {
         let ticket = match self.http2_connection(&lease, self.until(course), &mut course.trail.connect).await {
             Ok(ticket) => ticket,
             Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
@@ -60,14 +61,10 @@ impl Upstream {
         };
         let (mut pump, mut timer) = (Pump::new(stream, request), Timer::default());
         match await_head(response, &mut pump, &mut timer, &deadlines, early).await {
-            Ok(response) => {
-                let is_final = !self.policy.retries.statuses.contains(&response.status());
-                let came = Came2 { ticket, response, pump, timer, deadlines };
-                if is_final {
-                    return came.accept(lease, course);
-                }
-                Err(Failed::status(lease, Came::Http2(Box::new(came))))
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(Failed::new(Failure::Switch, lease, pump.into_request())) // RFC 9113, section 8.6
             }
+            Ok(response) => Ok(Came::Http2(Box::new(Came2 { lease, ticket, response, pump, timer, deadlines }))),
             Err(failure) => {
                 if matches!(failure, Failure::ResponseTimeout | Failure::AttemptTimeout | Failure::WriteTimeout) {
                     ticket.retire(); // nobody else is to wait for a connection that may be dead
@@ -80,12 +77,9 @@ impl Upstream {
 
 impl Came2 {
     /// Gives the stream to the response's body.
-    pub(super) fn accept(self, lease: Lease, course: &mut Course) -> Result<Answered, Box<Failed>> {
-        let Self { ticket, response, pump, timer, deadlines } = self;
+    pub(super) fn accept(self, course: &mut Course) -> Answered {
+        let Self { lease, ticket, response, pump, timer, deadlines } = self;
         let (head, stream) = response.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failed::new(Failure::Switch, lease, pump.into_request())); // RFC 9113, section 8.6
-        }
         lease.answered(head.status, &deadlines, course);
         let body = if stream.is_end_stream() {
             ResponseBody::empty()
@@ -93,7 +87,15 @@ impl Came2 {
             let receiving = Receiving::new(&head, lease, ticket, stream, pump, timer, deadlines);
             ResponseBody::over_http2(Box::new(receiving))
         };
-        Ok(Answered { answer: Answer::Response(Response::from_parts(head, body)), trail: course.end() })
+        Answered { answer: Answer::Response(Response::from_parts(head, body)), trail: course.end() }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     pub(super) fn request(&self) -> &Sending {

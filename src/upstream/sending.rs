@@ -77,11 +77,10 @@ impl Sending {
     ///
     /// `own` adds the gateway's own fields behind the request's. Boxed, since it passes through many hands.
     #[must_use]
-    pub fn new(request: Request<Outgoing>, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
-        let (head, body) = request.into_parts();
-        let framing = Framing::of(&head, &body);
+    pub fn new(head: &Parts, body: Outgoing, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
+        let framing = Framing::of(head, &body);
         let offered = head.headers.get(UPGRADE).cloned();
-        let fields = encoded(&head, own);
+        let fields = encoded(head, own);
         Box::new(Self {
             trace: fields.trace,
             span_at: fields.span_at,
@@ -102,10 +101,14 @@ impl Sending {
     }
 
     /// A request for a server that speaks HTTP/2 (RFC 9113, section 8.3), from one as [`new`](Self::new) takes it. `scheme`
-    /// is that of the connection to it.
+    /// is that of the connection to it. What it needs of the head it takes.
     #[must_use]
-    pub fn over_http2(request: Request<Outgoing>, scheme: &str, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
-        let (mut head, body) = request.into_parts();
+    pub fn over_http2(
+        head: &mut Parts,
+        body: Outgoing,
+        scheme: &str,
+        own: impl FnOnce(&mut OwnFields),
+    ) -> Box<Self> {
         let mut fields = OwnFields::new(Written::Fields(mem::take(&mut head.headers)));
         own(&mut fields);
         let trace = fields.trace;
@@ -329,7 +332,7 @@ pub(super) fn may_come_late(mut trailers: HeaderMap) -> HeaderMap {
 }
 
 /// A head as HTTP/2 has it: the host in `:authority`, and no field of a connection (RFC 9113, sections 8.2.2 and 8.3.1).
-fn for_http2(mut head: Parts, scheme: &str) -> Request<()> {
+fn for_http2(head: &mut Parts, scheme: &str) -> Request<()> {
     let host = head.headers.remove(HOST);
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         head.headers.remove(name);
@@ -338,10 +341,13 @@ fn for_http2(mut head: Parts, scheme: &str) -> Request<()> {
     let authority = host.as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let uri = Uri::builder().scheme(scheme).path_and_query(target);
     // A client of HTTP/1.0 may name no host; then none is passed on.
-    head.uri =
-        uri.authority(authority.unwrap_or_else(|| Authority::from_static("unknown"))).build().unwrap_or_default();
-    head.version = Version::HTTP_2;
-    Request::from_parts(head, ())
+    let uri = uri.authority(authority.unwrap_or_else(|| Authority::from_static("unknown"))).build();
+    let mut request = Request::new(());
+    *request.method_mut() = mem::take(&mut head.method);
+    *request.uri_mut() = uri.unwrap_or_default();
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = mem::take(&mut head.headers);
+    request
 }
 
 /// The trailers that a head declares, but for those that must not come late.
@@ -516,7 +522,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut wire = Wire::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into());
         let (mut server, _) = listener.accept().await.unwrap();
-        let mut sending = Sending::new(request, |own| own.add(&HOST, &[b"a", b".b"]));
+        let (head, body) = request.into_parts();
+        let mut sending = Sending::new(&head, body, |own| own.add(&HOST, &[b"a", b".b"]));
         let outcome = poll_fn(|cx| sending.poll(cx, &mut wire)).await;
         assert_eq!(sending.is_complete(), outcome.is_ok());
         drop(wire);
@@ -551,8 +558,9 @@ mod tests {
 
     #[test]
     fn only_an_idempotent_request_without_a_body_or_an_upgrade_is_repeatable_once_begun() {
-        let is_repeatable = |request| {
-            let mut sending = Sending::new(request, |_| {});
+        let is_repeatable = |request: Request<Outgoing>| {
+            let (head, body) = request.into_parts();
+            let mut sending = Sending::new(&head, body, |_| {});
             assert!(sending.is_repeatable());
             sending.advance(1);
             sending.is_repeatable()

@@ -115,7 +115,7 @@ pub(super) fn upstream_failed(error: ExchangeError) -> Reply<ProxyBody> {
     if matches!(error.failure, Failure::Busy) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1")); // RFC 9110, section 10.2.3
     }
-    Reply { response, told: Told { route: None, trail: error.trail, error: Some(name) } }
+    Reply::new(response, Told { route: None, trail: error.trail, error: Some(name) })
 }
 
 fn sentence(status: StatusCode, words: &str) -> Bytes {

@@ -24,7 +24,7 @@ use super::super::head::{Accepted, BodyKind};
 use super::super::interim::Interim;
 use super::super::scan::{Phase, Piece};
 use super::super::upgrade::{Switch, offer};
-use super::super::{BoxError, HttpService, Reply, Told};
+use super::super::{Answer, BoxError, HttpService, Reply, Told};
 use super::framing::{self, Framing, Terms};
 use super::handover::{Feed, pair};
 use super::output::Output;
@@ -75,8 +75,6 @@ impl Http1<'_> {
             Ok(request) => request,
             Err(fault) => return self.refuse(fault, drain).await.map(|()| Then::End),
         };
-        let mut exchange = Exchange::begin(self.gate, &request);
-        exchange.trace(&mut request);
         let Accepted { is_11, keep, wants_trailers, .. } = accepted;
         let terms = Terms { is_11, is_head: request.method() == Method::HEAD, wants_trailers, keep };
         let (feed, body) = match accepted.body {
@@ -84,7 +82,8 @@ impl Http1<'_> {
             BodyKind::Length(length) => handing(Some(length)),
             BodyKind::Chunked => handing(None),
         };
-        let mut turn = Turn { exchange, feed, terms };
+        let mut turn = Turn { exchange: Exchange::begin(self.gate, &request), feed, terms };
+        turn.exchange.trace(&mut request);
         if let Err(fault) = admitted(&request, self.gate) {
             drop(body);
             return self.turn_away(&fault, &request, turn, drain).await;
@@ -100,16 +99,24 @@ impl Http1<'_> {
         self.hand_over(&mut turn, Waker::noop()); // what came along with the head; nobody waits for it yet
         self.expects = accepted.expects_continue;
         let switch = accepted.upgrade.then(|| offer(request.extensions_mut(), self.gate.context.timeouts));
-        let asked = self.ask(service, request.map(|()| body), &mut turn).await?;
+        let interim = Interim::new(is_11);
+        let asked = match self.fault {
+            Some(fault) => Err(fault),
+            None => {
+                let call = Arc::clone(service).call(request.map(|()| body), &self.gate.info, &interim);
+                self.ask(pin!(call), &interim, &mut turn).await?
+            }
+        };
         self.expects = false;
-        let response = match asked {
-            Ok(response) => response,
+        let Answer { response, told } = match asked {
+            Ok(reply) => reply.into_inner(),
             Err(fault) => {
                 turn.exchange.refuse(&fault);
                 self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await?;
                 return Ok(Then::End);
             }
         };
+        turn.exchange.answered(response.status(), told);
         match switch {
             _ if !response.status().is_informational() => self.answer(response, &mut turn, drain).await?,
             Some(switch) if self.may_switch(&response) => {
@@ -153,22 +160,16 @@ impl Http1<'_> {
 
     /// Waits for the service's answer, and meanwhile lets it have the request's body. A fault in the request is answered
     /// by its own status, whatever the service would make of it; that is asked no further.
-    async fn ask<S: HttpService>(
+    async fn ask<B>(
         &mut self,
-        service: &Arc<S>,
-        request: Request<RequestBody>,
+        mut call: Pin<&mut impl Future<Output = Reply<B>>>,
+        interim: &Interim,
         turn: &mut Turn,
-    ) -> Result<Result<Response<S::Body>, Fault>, ServeError> {
-        if let Some(fault) = self.fault {
-            return Ok(Err(fault));
-        }
-        let gate = self.gate;
-        let interim = Interim::new(turn.terms.is_11);
-        let mut call = pin!(Arc::clone(service).call(request, &gate.info, &interim));
-        let asking = poll_fn(|cx| {
+    ) -> Result<Result<Reply<B>, Fault>, ServeError> {
+        poll_fn(|cx| {
             loop {
                 let polled = call.as_mut().poll(cx);
-                self.write_interim(&interim);
+                self.write_interim(interim);
                 if let Poll::Ready(reply) = polled {
                     return Poll::Ready(Ok(Ok(reply)));
                 }
@@ -179,11 +180,8 @@ impl Http1<'_> {
                     return Poll::Ready(Ok(Err(fault)));
                 }
             }
-        });
-        Ok(asking.await?.map(|Reply { response, told }| {
-            turn.exchange.answered(response.status(), told);
-            response
-        }))
+        })
+        .await
     }
 
     /// Writes the heads that go before the answer; a client that takes nothing is spared them.

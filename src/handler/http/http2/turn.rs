@@ -19,7 +19,7 @@ use super::super::exchange::Exchange;
 use super::super::fault::Fault;
 use super::super::gate::Gate;
 use super::super::hop;
-use super::super::{HttpService, Interim, Reply};
+use super::super::{Answer, HttpService, Interim, Reply};
 use super::conduct::Conduct;
 use super::request::check;
 use super::sending::{Sent, send};
@@ -156,14 +156,15 @@ fn admit(gate: &Arc<Gate>, mut request: Request<RecvStream>) -> (Result<Request<
 }
 
 /// The service's answer; or the engine's to a fault in the body, whatever the service made of it.
-fn heard<S: HttpService>(mut reply: Reply<S::Body>, exchange: &mut Exchange) -> Result<Response<S::Body>, Fault> {
+fn heard<S: HttpService>(reply: Reply<S::Body>, exchange: &mut Exchange) -> Result<Response<S::Body>, Fault> {
     if let Some(fault) = exchange.body_fault() {
         exchange.refuse(&fault);
         return Err(fault);
     }
-    exchange.answered(reply.response.status(), reply.told);
+    let Answer { mut response, told } = reply.into_inner();
+    exchange.answered(response.status(), told);
     if !S::ANSWERS_END_TO_END {
-        hop::strip(reply.response.headers_mut(), |_| false);
+        hop::strip(response.headers_mut(), |_| false);
     }
-    Ok(reply.response)
+    Ok(response)
 }
