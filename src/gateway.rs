@@ -32,12 +32,11 @@ use crate::handover::{Predecessor, Successor};
 use crate::listener::inherited::Inherited;
 use crate::listener::spares::{Spare, Spares};
 use crate::notify;
-use crate::otlp;
-use crate::plan::traces;
+use crate::otlp::Exports;
 use crate::plan::{Aim, EndpointState, Plan};
 use crate::reload::{self, Handle, Recipe, Reloader, cannot_listen};
 use crate::telemetry::Telemetry;
-use crate::trace::Span;
+use crate::trace::Tracer;
 use crate::worker::{Order, Worker};
 
 /// The way in.
@@ -153,11 +152,10 @@ impl Builder {
     pub fn start(self) -> Result<Running, BuildError> {
         let log = &self.config.log;
         let access_log = if log.access { AccessLog::stdout(log.format == LogFormat::Json)? } else { AccessLog::off() };
-        let (tracer, spans) = traces::tracer(&self.config);
-        let telemetry = Telemetry { access_log, tracer };
+        let telemetry = Telemetry { access_log, tracer: Tracer::off() };
         let plan = self.plan(telemetry.clone()).map_err(BuildError::Plan)?;
         refuse_if_unservable(&plan)?;
-        run(self.recipe, plan, telemetry, spans, self.origin)
+        run(self.recipe, plan, telemetry, self.origin)
     }
 }
 
@@ -203,18 +201,12 @@ fn refuse_if_unservable(plan: &Plan) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn run(
-    recipe: Recipe,
-    plan: Plan,
-    telemetry: Telemetry,
-    spans: Option<mpsc::Receiver<Vec<Span>>>,
-    origin: Origin,
-) -> Result<Running, BuildError> {
+fn run(recipe: Recipe, plan: Plan, telemetry: Telemetry, origin: Origin) -> Result<Running, BuildError> {
     let control = plan.config.admin.control.as_ref().map(|path| recipe.directory.join(path));
     let (mut inherited, predecessor) = inherit(origin.sockets, origin.take_over)?;
-    let spares = Spares::default();
+    let (spares, exports) = (Spares::default(), Exports::new(telemetry.tracer.clone()));
     // All three before anything runs, so that one start-up names every fault.
-    let opened = Reloader::open(recipe, telemetry.clone(), &plan, &mut inherited, spares.clone());
+    let opened = Reloader::open(recipe, telemetry.clone(), exports.clone(), &plan, &mut inherited, spares.clone());
     let admin = plan.admin.as_ref().map(|admin| {
         let socket = inherited.take(admin.listen).pop().map_or_else(|| admin::bind(admin.listen), Ok);
         socket.map_err(|error| vec![cannot_listen("admin", admin.listen, &error)])
@@ -249,13 +241,8 @@ fn run(
         _admin_spare: admin.as_ref().map(|socket| spares.keep(std::slice::from_ref(socket))),
         state: Arc::clone(&state),
         telemetry,
-        otlp: None,
+        exports,
     };
-    let collector = plan.tracing.as_ref().and_then(|tracing| tracing.collector.as_ref());
-    if let (Some(collector), Some(spans)) = (collector, spans) {
-        let stop = Drain::new();
-        running.otlp = Some((stop.clone(), otlp::start(collector, spans, running.telemetry.tracer.clone(), stop)?));
-    }
     // The admin port first: it sets descriptors of its own aside, and answers "starting" until the rest is there.
     if let Some(socket) = admin {
         let stop = Drain::new();
@@ -339,7 +326,7 @@ pub struct Running {
     state: Arc<State>,
     telemetry: Telemetry,
     /// Sends spans, where they are sent.
-    otlp: Option<(Drain, JoinHandle<()>)>,
+    exports: Exports,
 }
 
 impl Running {
@@ -387,7 +374,7 @@ impl Running {
             }
         }
         // What the workers have recorded to their end.
-        end("sender of traces", self.otlp.take());
+        self.exports.end();
         // Last: readiness and metrics are wanted most while a gateway drains.
         self.leave_helpers();
         if let Some((handle, thread)) = self.reload.take() {

@@ -1,12 +1,14 @@
 //! Sends spans to a collector: OTLP over HTTP, as JSON (OpenTelemetry Protocol 1.x).
 //!
-//! Started by `gateway` on a thread of its own; workers hand it whole buffers by way of `trace`. A collector that is slow, gone or
+//! A thread for each collector, started by `exports`; workers hand it whole buffers by way of `trace`. A collector that is slow, gone or
 //! wrong costs spans, which are counted, and never a request: every wait has a deadline, every buffer a bound.
 
 mod client;
 mod encode;
+mod exports;
 
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,9 +18,10 @@ use tracing::{info, warn};
 
 use self::client::{Client, Refused};
 use self::encode::Resource;
+pub(crate) use self::exports::{Exports, Prepared};
 use crate::drain::Drain;
 use crate::plan::traces::Collector;
-use crate::trace::{Span, Tracer};
+use crate::trace::{Sent, Span};
 
 /// The most spans of one request.
 const BATCH: usize = 1024;
@@ -30,20 +33,20 @@ const PAUSES: [Duration; TRIES - 1] = [Duration::from_millis(500), Duration::fro
 /// How long what is left may take once the gateway stops.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// Starts to send what `spans` gives to `collector`, until `stop` begins and what is left then was sent.
+/// Starts to send what `spans` gives to `collector`, until that ends, or `stop` begins, and what is left then was sent.
 ///
 /// # Errors
-/// The roots cannot be read, or a thread or runtime not be had.
-pub(crate) fn start(
+/// A thread or runtime cannot be had.
+fn start(
     collector: &Collector,
     spans: Receiver<Vec<Span>>,
-    tracer: Tracer,
+    sent: Arc<Sent>,
     stop: Drain,
 ) -> io::Result<JoinHandle<()>> {
     let client = Client::new(collector).map_err(io::Error::other)?;
     let resource = Resource::of(&collector.service);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let exporter = Exporter { client, resource, tracer, is_failing: false };
+    let exporter = Exporter { client, resource, sent, is_failing: false };
     let run = move || runtime.block_on(exporter.run(spans, stop));
     std::thread::Builder::new().name("otlp".into()).spawn(run)
 }
@@ -51,7 +54,7 @@ pub(crate) fn start(
 struct Exporter {
     client: Client,
     resource: Resource,
-    tracer: Tracer,
+    sent: Arc<Sent>,
     /// Said in the log, once for each time that it begins to fail.
     is_failing: bool,
 }
@@ -60,9 +63,12 @@ impl Exporter {
     async fn run(mut self, mut spans: Receiver<Vec<Span>>, stop: Drain) {
         let mut batch = Vec::new();
         loop {
-            tokio::select! {
-                () = gather(&mut spans, &mut batch) => {}
-                () = stop.begun() => break,
+            let goes_on = tokio::select! {
+                goes_on = gather(&mut spans, &mut batch) => goes_on,
+                () = stop.begun() => false,
+            };
+            if !goes_on {
+                break;
             }
             let late = async {
                 stop.begun().await;
@@ -74,7 +80,7 @@ impl Exporter {
                 () = late => return self.lose(number),
             }
         }
-        // The workers have ended, and passed on what they had.
+        // The workers have ended, or send elsewhere now, and passed on what they had.
         spans.close();
         while let Ok(more) = spans.try_recv() {
             batch.extend(more);
@@ -91,7 +97,7 @@ impl Exporter {
     }
 
     fn lose(&self, number: usize) {
-        self.count(0, number as u64);
+        self.sent.count(0, number as u64);
         warn!("{number} spans are lost: the collector at {} did not take them before the end", self.client.url());
     }
 
@@ -109,23 +115,17 @@ impl Exporter {
         self.note(number, outcome);
     }
 
-    fn count(&self, exported: u64, failed: u64) {
-        if let Some(sent) = self.tracer.sent() {
-            sent.count(exported, failed);
-        }
-    }
-
     fn note(&mut self, number: u64, outcome: Result<u64, Refused>) {
         match outcome {
             Ok(rejected) => {
                 let rejected = rejected.min(number);
-                self.count(number - rejected, rejected);
+                self.sent.count(number - rejected, rejected);
                 if std::mem::replace(&mut self.is_failing, false) {
                     info!("the collector takes spans again");
                 }
             }
             Err(refused) => {
-                self.count(0, number);
+                self.sent.count(0, number);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     warn!("spans are lost: the collector at {} does not take them: {}", self.client.url(), refused.why);
                 }
@@ -134,11 +134,12 @@ impl Exporter {
     }
 }
 
-/// Waits for spans, and for a moment more for others. What has come stands in `batch`, should this be dropped.
-async fn gather(spans: &mut Receiver<Vec<Span>>, batch: &mut Vec<Span>) {
+/// Waits for spans, and for a moment more for others; false where none will come. What has come stands in `batch`, should this
+/// be dropped.
+async fn gather(spans: &mut Receiver<Vec<Span>>, batch: &mut Vec<Span>) -> bool {
     match spans.recv().await {
         Some(first) => batch.extend(first),
-        None => std::future::pending().await, // until `stop` begins
+        None => return false,
     }
     let until = Instant::now() + GATHER;
     while batch.len() < BATCH
@@ -146,4 +147,5 @@ async fn gather(spans: &mut Receiver<Vec<Span>>, batch: &mut Vec<Span>) {
     {
         batch.extend(more);
     }
+    true
 }

@@ -240,11 +240,16 @@ impl Plan {
             problems.take(&["gateway", "drain_timeout"], units::duration(&config.gateway.drain_timeout));
         let admin = admin(inputs, &mut problems);
         let policy = policy(config, &mut problems);
-        let (upstreams, acme) = match inputs.renewed() {
-            Some(running) => (upstreams::renew(inputs, running, &mut problems), running.acme.clone()),
-            None => (upstreams::plan(inputs, &mut problems), acme::plan(inputs, &mut problems)),
+        let (upstreams, acme, tracing) = match inputs.renewed() {
+            Some(running) => {
+                (upstreams::renew(inputs, running, &mut problems), running.acme.clone(), running.tracing.clone())
+            }
+            None => (
+                upstreams::plan(inputs, &mut problems),
+                acme::plan(inputs, &mut problems),
+                traces::plan(inputs, &mut problems),
+            ),
         };
-        let tracing = traces::plan(inputs, &mut problems);
         let handlers = handlers(inputs, &upstreams, &mut problems);
         let endpoints = endpoints::plan(inputs, &handlers, &upstreams, policy.as_ref(), &mut problems);
         if config.gateway.max_connections == 0 {

@@ -37,6 +37,7 @@ use crate::listener::spares::Spares;
 use crate::metrics::level;
 use crate::minder::Minder;
 use crate::notify;
+use crate::otlp::{self, Exports};
 use crate::plan::{Aim, EndpointState, Inputs, Plan};
 use crate::telemetry::Telemetry;
 use crate::tls::challenge::Challenges;
@@ -92,6 +93,7 @@ pub(crate) struct Reloader {
     /// Since when files are broken that may only be half written.
     broken_since: Option<Instant>,
     minder: Minder,
+    exports: Exports,
 }
 
 /// Asks the reload thread. It ends when the last of these is dropped.
@@ -158,22 +160,27 @@ impl Handle {
 }
 
 impl Reloader {
-    /// Opens every port of the first plan, or takes it from `inherited`; a successor is given what `spares` keeps.
+    /// Opens every port of the first plan, or takes it from `inherited`; a successor is given what `spares` keeps. What is traced
+    /// goes by `exports`.
     ///
     /// # Errors
     /// Every port that cannot be opened; none is left open then.
     pub(crate) fn open(
         recipe: Recipe,
         telemetry: Telemetry,
+        exports: Exports,
         plan: &Plan,
         inherited: &mut Inherited,
         spares: Spares,
     ) -> Result<(Self, Ready), Vec<String>> {
         let doors = Doors::new(plan.workers, spares);
         let prepared = doors.prepare(plan, inherited)?;
-        let minder = Minder::start().map_err(|error| vec![format!("cannot start a thread: {error}")])?;
+        let no_thread = |error| vec![format!("cannot start a thread: {error}")];
+        let minder = Minder::start().map_err(no_thread)?;
+        let traces = exports.prepare(plan.tracing.as_ref()).map_err(no_thread)?;
         let (workers, watch, broken_since) = (Vec::new(), None, None);
-        Ok((Self { recipe, telemetry, doors, workers, watch, broken_since, minder }, Ready(prepared)))
+        let reloader = Self { recipe, telemetry, doors, workers, watch, broken_since, minder, exports };
+        Ok((reloader, Ready(prepared, traces)))
     }
 
     /// What challenges are answered from, by every plan.
@@ -184,6 +191,7 @@ impl Reloader {
     /// Begins the first plan on the workers that receive from `workers`; returns where it listens.
     pub(crate) fn begin(&mut self, plan: &Plan, ready: Ready, workers: Vec<mpsc::Sender<Order>>) -> Addresses {
         self.workers = workers;
+        self.exports.begin(ready.1);
         self.swap(plan, ready.0)
     }
 
@@ -283,6 +291,11 @@ impl Reloader {
             if !dry_run {
                 let prepared =
                     self.doors.prepare(&plan, &mut Inherited::default()).map_err(|errors| Failure { errors })?;
+                if change.tracing {
+                    let traces = self.exports.prepare(plan.tracing.as_ref());
+                    self.exports
+                        .begin(traces.map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?);
+                }
                 let addresses = self.swap(&plan, prepared);
                 retire(&running.plan, &plan);
                 log_endpoints(&plan, &change, &addresses);
@@ -353,17 +366,16 @@ impl Reloader {
     }
 }
 
-/// Sockets that are open for the first plan.
-pub(crate) struct Ready(Prepared);
+/// Sockets that are open for the first plan, and what sends its spans.
+pub(crate) struct Ready(Prepared, otlp::Prepared);
 
 /// Settings that only a restart can change, of those that are different.
 fn fixed(running: &Plan, next: &Plan) -> Problems {
     let (a, b) = (&running.config, &next.config);
     let log = |config: &Config| (config.log.format, config.log.level, config.log.access);
-    let differs: [(&[&str], bool); 5] = [
+    let differs: [(&[&str], bool); 4] = [
         (&["gateway", "workers"], running.workers != next.workers),
         (&["log"], log(a) != log(b)),
-        (&["tracing"], a.tracing != b.tracing),
         (&["admin", "listen"], a.admin.listen != b.admin.listen),
         (&["admin", "control"], a.admin.control != b.admin.control),
     ];

@@ -3,7 +3,8 @@
 //! `handler/http` asks the [`Tracer`] at the begin of each request and gives it the request's spans at its end; of other sessions
 //! `handler` gives it one span each. Each worker keeps
 //! them in a buffer of its own and passes whole buffers to `otlp`, which sends them, without waiting: what does not fit is
-//! dropped and counted. Where nothing is configured there is no tracer, and a client's `traceparent` is a field like any other.
+//! dropped and counted. `otlp/exports` says by which terms, and where to, each time a plan changes it. Where nothing is configured
+//! nothing is traced, and a client's `traceparent` is a field like any other.
 
 mod context;
 mod ids;
@@ -11,8 +12,9 @@ mod span;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use arc_swap::{ArcSwapOption, Guard};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use thread_local::ThreadLocal;
@@ -35,18 +37,33 @@ const PASS_ON: usize = 128;
 /// How many buffers may wait to be sent.
 const WAITING: usize = 32;
 
-/// Who begins traces, and where spans go. Clones share one queue.
+/// Who begins traces, and where spans go. Clones trace alike.
 #[derive(Clone, Debug, Default)]
-pub struct Tracer(Option<Arc<Shared>>);
+pub struct Tracer(Arc<Shared>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
-    terms: Terms,
-    /// `None` where spans are not sent anywhere.
-    queue: Option<Sender<Vec<Span>>>,
+    /// Something is traced: where nothing is, that is all that a request looks at.
+    is_on: AtomicBool,
+    tracing: ArcSwapOption<Tracing>,
     buffers: ThreadLocal<RefCell<Vec<Span>>>,
     overflow: PerWorker<Counter>,
-    sent: Sent,
+    sent: Arc<Sent>,
+}
+
+/// By which terms traces are made, and where what is recorded of them goes.
+#[derive(Debug)]
+pub struct Tracing {
+    /// The terms.
+    pub terms: Terms,
+    /// `None` where spans are not sent anywhere.
+    pub queue: Option<Sender<Vec<Span>>>,
+}
+
+/// The way to whoever sends spans.
+#[must_use]
+pub fn queue() -> (Sender<Vec<Span>>, Receiver<Vec<Span>>) {
+    channel(WAITING)
 }
 
 /// Whose traces are believed, and which are recorded.
@@ -112,21 +129,21 @@ impl Tracer {
     /// Nothing is traced, and no field is touched.
     #[must_use]
     pub fn off() -> Self {
-        Self(None)
+        Self::default()
     }
 
-    /// Traces by these terms. What is recorded comes out of the receiver, if it is `exported`.
-    #[must_use]
-    pub fn new(terms: Terms, exported: bool) -> (Self, Option<Receiver<Vec<Span>>>) {
-        let (queue, spans) = exported.then(|| channel(WAITING)).unzip();
-        let (buffers, overflow, sent) = (ThreadLocal::new(), PerWorker::default(), Sent::default());
-        (Self(Some(Arc::new(Shared { terms, queue, buffers, overflow, sent }))), spans)
+    /// Traces like this from now on; not at all for `None`. What a worker has recorded and not passed on yet goes the new way.
+    pub fn follow(&self, tracing: Option<Tracing>) {
+        let is_on = tracing.is_some();
+        self.0.tracing.store(tracing.map(Arc::new));
+        self.0.is_on.store(is_on, Relaxed);
     }
 
     /// Begins a request's part of a trace: a trusted client's trace goes on, any other is a new one. The fields say so then, to
     /// whoever gets the request next. `None` where nothing is traced.
     pub fn begin(&self, class: Class, fields: &mut HeaderMap) -> Option<Box<Active>> {
-        let Shared { terms, queue, .. } = &**self.0.as_ref()?;
+        let tracing = self.0.now();
+        let Tracing { terms, queue } = &**tracing.as_ref()?.as_ref()?;
         let trusted = match terms.trust {
             Trust::Internal => class == Class::Internal,
             Trust::All => true,
@@ -154,51 +171,58 @@ impl Tracer {
     /// A session's trace: its own, since nobody tells one; `None` where it is not recorded. Asked when the session is over.
     #[must_use]
     pub fn of_session(&self) -> Option<Active> {
-        let shared = self.0.as_ref().filter(|shared| shared.queue.is_some())?;
+        let tracing = self.0.now();
+        let Tracing { terms, queue } = &**tracing.as_ref()?.as_ref()?;
         let trace = TraceId::random();
         let active = || Active { trace, span: SpanId::random(), parent: None, sampled: true };
-        trace.is_among(shared.terms.sampling).then(active)
+        (queue.is_some() && trace.is_among(terms.sampling)).then(active)
     }
 
     /// Whether spans are sent anywhere.
     #[must_use]
     pub fn records(&self) -> bool {
-        self.0.as_ref().is_some_and(|shared| shared.queue.is_some())
+        self.0.now().is_some_and(|tracing| tracing.as_ref().is_some_and(|tracing| tracing.queue.is_some()))
     }
 
     /// Hands a span over.
     pub fn record(&self, span: Span) {
-        let Some(shared) = &self.0 else { return };
-        let mut buffer = shared.buffers.get_or_default().borrow_mut();
+        let mut buffer = self.0.buffers.get_or_default().borrow_mut();
         buffer.push(span);
         if buffer.len() >= PASS_ON {
-            shared.pass_on(&mut buffer);
+            self.0.pass_on(&mut buffer);
         }
     }
 
     /// Passes on what this worker has recorded so far. Called by each worker a few times a second, and before it ends.
     pub fn flush(&self) {
-        if let Some(shared) = &self.0 {
-            shared.pass_on(&mut shared.buffers.get_or_default().borrow_mut());
-        }
+        self.0.pass_on(&mut self.0.buffers.get_or_default().borrow_mut());
     }
 
-    /// What became of spans that were sent; `None` where none are.
+    /// What became of spans that were sent, to whichever collector.
     #[must_use]
-    pub fn sent(&self) -> Option<&Sent> {
-        self.0.as_ref().filter(|shared| shared.queue.is_some()).map(|shared| &shared.sent)
+    pub fn sent(&self) -> &Arc<Sent> {
+        &self.0.sent
     }
 
     /// How many spans were dropped because too many waited to be sent.
     #[must_use]
     pub fn overflow(&self) -> u64 {
-        self.0.as_ref().map_or(0, |shared| shared.overflow.total(|counter| counter))
+        self.0.overflow.total(|counter| counter)
     }
 }
 
 impl Shared {
+    /// By what is traced now; `None` where nothing is.
+    fn now(&self) -> Option<Guard<Option<Arc<Tracing>>>> {
+        self.is_on.load(Relaxed).then(|| self.tracing.load())
+    }
+
     fn pass_on(&self, buffer: &mut Vec<Span>) {
-        let Some(queue) = self.queue.as_ref().filter(|_| !buffer.is_empty()) else { return buffer.clear() };
+        if buffer.is_empty() {
+            return;
+        }
+        let tracing = self.tracing.load();
+        let Some(queue) = tracing.as_ref().and_then(|tracing| tracing.queue.as_ref()) else { return buffer.clear() };
         if let Err(TrySendError::Full(lost) | TrySendError::Closed(lost)) = queue.try_send(std::mem::take(buffer)) {
             self.overflow.here().add(lost.len() as u64);
         }
@@ -224,8 +248,14 @@ mod tests {
         lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
     }
 
+    fn tracer(terms: Terms) -> (Tracer, Receiver<Vec<Span>>) {
+        let (tracer, (queue, spans)) = (Tracer::off(), queue());
+        tracer.follow(Some(Tracing { terms, queue: Some(queue) }));
+        (tracer, spans)
+    }
+
     fn begin(trust: Trust, sampling: f64, class: Class, fields: &mut HeaderMap) -> Active {
-        *Tracer::new(Terms { trust, sampling }, true).0.begin(class, fields).unwrap()
+        *tracer(Terms { trust, sampling }).0.begin(class, fields).unwrap()
     }
 
     #[test]
@@ -266,15 +296,32 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_in_the_queue_is_dropped_and_counted() {
-        let (tracer, receiver) = Tracer::new(Terms { trust: Trust::None, sampling: 1.0 }, true);
+        let (tracer, mut receiver) = tracer(Terms { trust: Trust::None, sampling: 1.0 });
         for _ in 0..(WAITING + 2) * PASS_ON {
             tracer.record(Span::default());
         }
         assert_eq!(tracer.overflow(), 2 * PASS_ON as u64);
-        let mut receiver = receiver.unwrap();
         assert_eq!(
             std::iter::from_fn(|| receiver.try_recv().ok()).map(|spans| spans.len()).sum::<usize>(),
             WAITING * PASS_ON
         );
+    }
+
+    #[test]
+    fn what_is_traced_can_change_at_any_time() {
+        let (tracer, mut first) = tracer(Terms { trust: Trust::None, sampling: 1.0 });
+        let trace = |tracer: &Tracer| tracer.begin(Class::Public, &mut HeaderMap::new()).map(|active| active.sampled);
+        assert_eq!((trace(&tracer), tracer.of_session().is_some()), (Some(true), true));
+        tracer.record(Span::default());
+        tracer.follow(Some(Tracing { terms: Terms { trust: Trust::None, sampling: 1.0 }, queue: None }));
+        assert_eq!((trace(&tracer), tracer.of_session().is_some()), (Some(false), false));
+        assert!(first.blocking_recv().is_none(), "nobody else sends there");
+        let (queue, mut second) = queue();
+        tracer.follow(Some(Tracing { terms: Terms { trust: Trust::None, sampling: 0.0 }, queue: Some(queue) }));
+        assert_eq!((trace(&tracer), tracer.of_session().is_some()), (Some(false), false));
+        tracer.flush();
+        assert_eq!(second.try_recv().unwrap().len(), 1, "what was recorded goes where spans go now");
+        tracer.follow(None);
+        assert_eq!((trace(&tracer), tracer.records()), (None, false));
     }
 }

@@ -271,10 +271,15 @@ fn reloads(out: &mut Exposition, reloads: &Reloads) {
 fn traces(out: &mut Exposition, running: &Snapshot) {
     let mut family = out.family(&table::TRACE_SPANS);
     let tracer = running.plan.endpoints.first().map(|plan| &plan.context.tracer);
-    if let Some((tracer, sent)) = tracer.and_then(|tracer| Some((tracer, tracer.sent()?))) {
-        family.sample(&["exported"], sent.exported.load(Relaxed));
-        family.sample(&["failed"], sent.failed.load(Relaxed));
-        family.sample(&["dropped"], tracer.overflow());
+    let Some(tracer) = tracer else { return };
+    let results = [
+        ("exported", tracer.sent().exported.load(Relaxed)),
+        ("failed", tracer.sent().failed.load(Relaxed)),
+        ("dropped", tracer.overflow()),
+    ];
+    // A reload that turns traces off does not take away what was counted until then.
+    if tracer.records() || results.iter().any(|(_, number)| *number > 0) {
+        results.into_iter().for_each(|(result, number)| family.sample(&[result], number));
     }
 }
 

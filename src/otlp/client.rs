@@ -20,7 +20,6 @@ use tokio::time::timeout;
 
 use crate::plan::traces::Collector;
 use crate::tls::client_config::trusting;
-use crate::tls::roots;
 
 /// How long one answer may take, from dialling to its last byte.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -45,10 +44,8 @@ pub(super) struct Refused {
 }
 
 impl Client {
-    pub(super) fn new(collector: &Collector) -> Result<Self, String> {
-        let is_plain = collector.url.scheme_str() == Some("http");
-        let roots = if is_plain { RootCertStore::empty() } else { roots::trusted(collector.ca.as_deref())? };
-        let config = trusting(roots).map_err(|error| error.to_string())?;
+    pub(super) fn new(collector: &Collector) -> Result<Self, rustls::Error> {
+        let config = trusting(RootCertStore { roots: collector.roots.clone() })?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
         let client = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);
         Ok(Self { client, collector: collector.clone() })

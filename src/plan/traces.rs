@@ -1,21 +1,22 @@
 //! `[tracing]` from its words: whose traces are believed, how many are recorded, and where spans go.
 //!
-//! Called by `plan`, which reports the faults, and by `gateway`, which starts `otlp` by it.
+//! Called by `plan`, which reports the faults; `otlp/exports` has them traced and sent.
 
 use std::path::PathBuf;
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Uri};
-use tokio::sync::mpsc::Receiver;
+use rustls::RootCertStore;
+use rustls::pki_types::TrustAnchor;
 
 use super::Inputs;
-use crate::config::{Config, Problems, TraceTrust, TracingConfig};
+use crate::config::{Problems, TraceTrust, TracingConfig};
 use crate::tls::roots;
-use crate::trace::{Span, Terms, Tracer, Trust};
+use crate::trace::{Terms, Trust};
 use crate::units;
 
 /// Traces, ready to be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TracingPlan {
     /// Whose are believed, and which are recorded.
     pub terms: Terms,
@@ -24,26 +25,18 @@ pub struct TracingPlan {
 }
 
 /// Where spans are sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Collector {
     /// The URL, http or https.
     pub url: Uri,
     /// What it wants with every request.
     pub fields: HeaderMap,
-    /// The roots that its server is verified by; `None`: the system's.
+    /// The file of the roots that its server is verified by; `None`: the system's.
     pub ca: Option<PathBuf>,
+    /// Those roots; none where it is not reached by TLS.
+    pub roots: Vec<TrustAnchor<'static>>,
     /// What the gateway is called.
     pub service: String,
-}
-
-/// Makes traces, and what they come out of; none where there is no table, or a wrong one, which `plan` reports.
-#[must_use]
-pub fn tracer(config: &Config) -> (Tracer, Option<Receiver<Vec<Span>>>) {
-    let table = config.tracing.as_ref();
-    match table.and_then(|table| Some((table, units::share(&table.sampling).ok()?))) {
-        Some((table, sampling)) => Tracer::new(Terms { trust: trust(table), sampling }, table.otlp.is_some()),
-        None => (Tracer::off(), None),
-    }
 }
 
 /// Reads the table, and reports everything that is wrong with it.
@@ -56,9 +49,9 @@ pub(super) fn plan(inputs: &Inputs<'_>, problems: &mut Problems) -> Option<Traci
     let fields = fields(config, problems);
     let url = config.otlp.as_deref().map(|text| problems.take(&["tracing", "otlp"], url(text)));
     let ca = config.ca.as_ref().map(|file| inputs.directory.join(file));
-    if let Some(file) = &ca {
-        problems.take(&["tracing", "ca"], roots::trusted(Some(file)).map(drop));
-    }
+    let is_https = url.as_ref().is_some_and(|url| url.as_ref().is_some_and(|url| url.scheme_str() == Some("https")));
+    let roots = if ca.is_some() || is_https { roots::trusted(ca.as_deref()) } else { Ok(RootCertStore::empty()) };
+    let roots = problems.take(&["tracing", "ca"], roots);
     if config.otlp.is_none() && (config.ca.is_some() || !config.otlp_headers.is_empty()) {
         problems.push(
             &["tracing"],
@@ -68,7 +61,7 @@ pub(super) fn plan(inputs: &Inputs<'_>, problems: &mut Problems) -> Option<Traci
     }
     let collector = match url {
         None => None,
-        Some(url) => Some(Collector { url: url?, fields, ca, service: config.service.clone() }),
+        Some(url) => Some(Collector { url: url?, fields, ca, roots: roots?.roots, service: config.service.clone() }),
     };
     Some(TracingPlan { terms: Terms { trust: trust(config), sampling: sampling? }, collector })
 }

@@ -21,6 +21,9 @@ pub struct Change {
     pub changed: Vec<String>,
     /// Endpoints that go on as they were, sessions included.
     pub unchanged: Vec<String>,
+    /// Whether other traces are made, or sent elsewhere. It holds for requests that begin from then on, at every endpoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tracing: bool,
     /// Where it was only tried: what would be different, for each endpoint that is added, removed or changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
@@ -29,7 +32,7 @@ pub struct Change {
 impl Change {
     /// What is different in `next`.
     pub(super) fn between(running: &Plan, next: &Plan, dry_run: bool) -> Self {
-        let mut change = Self { dry_run, ..Self::default() };
+        let mut change = Self { dry_run, tracing: running.tracing != next.tracing, ..Self::default() };
         for endpoint in &next.endpoints {
             let name = name(endpoint);
             let list = match running.endpoint(&name) {
@@ -63,6 +66,9 @@ impl Change {
             if !names.is_empty() {
                 line.push_str(&format!("{what} {}; ", names.join(", ")));
             }
+        }
+        if self.tracing {
+            line.push_str("changed [tracing]; ");
         }
         line + &format!("{} unchanged", self.unchanged.len())
     }
@@ -107,6 +113,8 @@ mod tests {
         let change =
             Change { added: list(&["a", "b"]), changed: list(&["c"]), unchanged: list(&["d"]), ..Change::default() };
         assert_eq!(change.to_string(), "reloaded: added a, b; changed c; 1 unchanged");
+        let traces = Change { tracing: true, unchanged: list(&["d"]), ..Change::default() };
+        assert_eq!(traces.to_string(), "reloaded: changed [tracing]; 1 unchanged");
         assert_eq!(Change { dry_run: true, ..Change::default() }.to_string(), "a reload would do this: 0 unchanged");
     }
 }

@@ -1,6 +1,7 @@
 //! Traces: whose `traceparent` is gone on with, what upstreams are told, and what a collector gets by OTLP.
 
 mod https;
+mod reload;
 mod sessions;
 
 use std::sync::mpsc::Receiver;

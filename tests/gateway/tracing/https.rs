@@ -4,7 +4,7 @@ use crate::support::client::{ask, connect};
 use crate::support::collector::{Collector, attribute};
 use crate::support::tls::{ECDSA_ROOT, RSA_ROOT};
 use crate::support::upstream::Upstream;
-use crate::support::{Gateway, cert, http_proxy};
+use crate::support::{Folder, Gateway, cert, http_proxy};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
@@ -39,6 +39,19 @@ fn a_collector_that_another_authority_vouches_for_gets_nothing_and_the_log_says_
     assert!(said.contains(&format!("; tracing.ca names {}", cert(RSA_ROOT))), "{said}");
     gateway.wait_for_metric("portcullis_trace_spans_total{result=\"failed\"}", 2.0);
     collector.sees_nothing();
+}
+
+#[test]
+fn a_reload_reads_the_authority_anew() {
+    let (collector, upstream, folder) = (Collector::with_tls("localhost"), Upstream::saying("ok"), Folder::new());
+    let authority = |root: &str| std::fs::read(cert(root)).unwrap();
+    folder.write("ca.pem", authority(RSA_ROOT));
+    let config = http_proxy(&[upstream.address], &collector.tracing("ca = \"ca.pem\""));
+    let gateway = Gateway::start_in(folder, &config);
+    gateway.folder.write("ca.pem", authority(ECDSA_ROOT));
+    assert_eq!(gateway.reload(), "reloaded: changed [tracing]; 1 unchanged\n");
+    assert_eq!(ask(&mut connect(gateway.address("front")), REQUEST).status, 200);
+    collector.spans(2);
 }
 
 #[test]
