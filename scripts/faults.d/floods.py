@@ -9,7 +9,9 @@ import socket
 import struct
 import time
 
-from gateways import Gateway, Upstream
+from clients import Bystander
+from gateways import Gateway
+from upstream import Upstream
 
 BURST = 4.0  # seconds
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -83,12 +85,8 @@ def measure(name, only=None):
 
 
 def one(gateway, pieces):
-    stop, ready = multiprocessing.Event(), multiprocessing.Event()
-    slowest = multiprocessing.Value("d", 0.0)
     connections = multiprocessing.Value("i", 0)
-    bystander = multiprocessing.Process(target=ask_on, args=(gateway.ports["h1"], stop, ready, slowest))
-    bystander.start()
-    ready.wait(10)
+    bystander = Bystander(gateway.ports["h1"])
     memory, cpu = gateway.memory(), gateway.cpu()
     flooder = multiprocessing.Process(target=flood_on, args=(gateway.ports["h2"], pieces, connections))
     flooder.start()
@@ -98,9 +96,7 @@ def one(gateway, pieces):
         time.sleep(0.05)
     flooder.join()
     used = gateway.cpu() - cpu
-    stop.set()
-    bystander.join()
-    return {"MB": (most - memory) / 1e6, "ms": slowest.value * 1000, "CPU s": used, "connections": connections.value}
+    return {"MB": (most - memory) / 1e6, "ms": bystander.stop(), "CPU s": used, "connections": connections.value}
 
 
 def flood_on(port, pieces, connections):
@@ -127,22 +123,3 @@ def pour(client, pieces, end):
             return
         if writable:
             rest = rest[client.send(rest):]
-
-
-def ask_on(port, stop, ready, slowest):
-    """Another client: it asks on a kept connection all the while, and notes its slowest answer."""
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
-        client.settimeout(30)
-        while not stop.is_set():
-            asked = time.monotonic()
-            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            answer = b""
-            while not answer.endswith(b"\r\n\r\nok"):
-                piece = client.recv(65536)
-                if not piece:
-                    raise SystemExit("the bystander was cut off")
-                answer += piece
-            if ready.is_set():
-                slowest.value = max(slowest.value, time.monotonic() - asked)
-            ready.set()
-            time.sleep(0.002)

@@ -8,7 +8,8 @@ import socket
 import time
 
 from floods import CANCEL, CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST, SETTINGS, WORK, frame, head, literal
-from gateways import Gateway, Upstream
+from gateways import Gateway
+from upstream import Upstream
 
 PATIENCE = 4.5  # seconds
 

@@ -5,18 +5,19 @@ gone, and how long a gateway without descriptors takes to serve again.
 """
 
 import contextlib
-import multiprocessing
 import resource
 import socket
 import ssl
 import time
 
-from gateways import ROOT, Gateway, Upstream
+from clients import Bystander, answer_on, ask
+from configs import ROOT
+from gateways import Gateway
+from upstream import Upstream
 
-SLOW = 8000  # of the two processes, each holds one end of every connection
-CROWD = 8000
+SLOW = 10_000  # of the two processes, each holds one end of every connection
+CROWD = 8_000
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def raise_limit():
@@ -44,12 +45,7 @@ def hold(name, count, connect, port):
     raise_limit()
     with Upstream() as upstream, Gateway(name, upstream.port) as gateway:
         ask(gateway.ports["h1"])
-        stop, ready = multiprocessing.Event(), multiprocessing.Event()
-        slowest = multiprocessing.Value("d", 0.0)
-        from floods import ask_on
-        bystander = multiprocessing.Process(target=ask_on, args=(gateway.ports["h1"], stop, ready, slowest))
-        bystander.start()
-        ready.wait(10)
+        bystander = Bystander(gateway.ports["h1"])
         before, crowd = gateway.memory(), []
         with contextlib.ExitStack() as stack:
             for _ in range(count):
@@ -62,9 +58,7 @@ def hold(name, count, connect, port):
             time.sleep(0.5)
             grown = gateway.memory() - before
             held = sum(map(is_open, crowd))
-        stop.set()
-        bystander.join()
-    return {"KB each": grown / count / 1000, "ms": slowest.value * 1000, "held": held}
+        return {"KB each": grown / count / 1000, "ms": bystander.stop(), "held": held}
 
 
 def is_open(client):
@@ -120,20 +114,3 @@ def without_descriptors(name):
                 ask(gateway.ports["h1"])
                 break
         return {"s until served": time.monotonic() - left, "% CPU": used * 100}
-
-
-def ask(port):
-    with socket.create_connection(("127.0.0.1", port), 5) as client:
-        answer_on(client)
-
-
-def answer_on(client, ask=True):
-    client.settimeout(10)
-    if ask:
-        client.sendall(GET)
-    answer = b""
-    while not answer.endswith(b"ok"):
-        piece = client.recv(4096)
-        if not piece:
-            raise OSError("closed")
-        answer += piece
