@@ -3,6 +3,7 @@
 //! Each test runs a flood against a gateway with one worker, so that whatever stalls it stalls everyone, while a bystander
 //! asks again and again on that same worker.
 
+mod crowds;
 mod http1;
 mod http2;
 mod tls;
