@@ -140,9 +140,9 @@ impl ConnectionInfo {
     /// Whether a request for `authority` (with or without a port) may come by this connection: the host needs the client
     /// authentication that the connection had. If not, it is misdirected (RFC 9110, section 15.5.20).
     #[must_use]
-    pub fn admits(&self, authority: Option<&str>) -> bool {
+    pub fn admits<'a>(&self, authority: impl FnOnce() -> Option<&'a str>) -> bool {
         let scope = self.tls.as_ref().and_then(|tls| tls.scope.as_ref());
-        scope.is_none_or(|scope| scope.admits(authority))
+        scope.is_none_or(|scope| scope.admits(authority()))
     }
 
     /// `https` or `http`, by whether this connection is TLS.

@@ -125,7 +125,9 @@ impl Upstream {
         loop {
             course.begin_attempt(&lease, &mut request, now);
             match self.try_server(lease, request, &mut course, now, early).await {
-                Ok(came) if !self.policy.retries.statuses.contains(&came.status()) => return Ok(came.accept(&mut course)),
+                Ok(came) if !self.policy.retries.statuses.contains(&came.status()) => {
+                    return Ok(came.accept(&mut course));
+                }
                 Ok(came) => {
                     course.attempt_failed(&Failure::Status);
                     let repeatable = came.request().is_repeatable();

@@ -79,7 +79,7 @@ impl Sending {
     #[must_use]
     pub fn new(head: &Parts, body: Outgoing, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
         let framing = Framing::of(head, &body);
-        let offered = head.headers.get(UPGRADE).cloned();
+        let offered = head.headers.iter().find(|(name, _)| **name == UPGRADE).map(|(_, protocols)| protocols.clone());
         let fields = encoded(head, own);
         Box::new(Self {
             trace: fields.trace,
@@ -103,12 +103,7 @@ impl Sending {
     /// A request for a server that speaks HTTP/2 (RFC 9113, section 8.3), from one as [`new`](Self::new) takes it. `scheme`
     /// is that of the connection to it. What it needs of the head it takes.
     #[must_use]
-    pub fn over_http2(
-        head: &mut Parts,
-        body: Outgoing,
-        scheme: &str,
-        own: impl FnOnce(&mut OwnFields),
-    ) -> Box<Self> {
+    pub fn over_http2(head: &mut Parts, body: Outgoing, scheme: &str, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
         let mut fields = OwnFields::new(Written::Fields(mem::take(&mut head.headers)));
         own(&mut fields);
         let trace = fields.trace;

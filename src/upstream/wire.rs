@@ -27,14 +27,13 @@ impl Wire {
     /// Looks whether an idle connection can still be used: its server has neither closed it nor sent what nobody asked
     /// for. What TLS sends for itself, such as tickets, is taken in.
     pub(super) fn is_fit(&mut self) -> bool {
-        // This also forgets the waker of whoever read before.
-        let cx = &mut Context::from_waker(Waker::noop());
         match self {
-            Self::Plain(tcp) => {
-                let would_block = |read: io::Result<usize>| read.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
-                tcp.poll_read_ready(cx).is_pending() || would_block(tcp.try_read(&mut [0]))
+            // No system call is made where tokio knows that nothing has come.
+            Self::Plain(tcp) => tcp.try_read(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock),
+            Self::Tls(_) => {
+                let cx = &mut Context::from_waker(Waker::noop());
+                Pin::new(self).poll_read(cx, &mut ReadBuf::new(&mut [0])).is_pending()
             }
-            Self::Tls(_) => Pin::new(self).poll_read(cx, &mut ReadBuf::new(&mut [0])).is_pending(),
         }
     }
 

@@ -36,8 +36,11 @@ pub(super) fn admitted<B>(request: &Request<B>, gate: &Gate) -> Result<(), Fault
         return Err(Fault::TARGET_TOO_LONG); // HTTP/2 alone comes this far with one
     }
     let host = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let authority = request.uri().authority().map(Authority::as_str).or_else(host);
-    if gate.info.admits(authority) { Ok(()) } else { Err(Fault::MISDIRECTED) }
+    if gate.info.admits(|| request.uri().authority().map(Authority::as_str).or_else(host)) {
+        Ok(())
+    } else {
+        Err(Fault::MISDIRECTED)
+    }
 }
 
 /// The length that a request says its body has.

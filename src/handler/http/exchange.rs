@@ -60,9 +60,7 @@ impl Exchange {
             let host = request.headers().get(HOST).cloned();
             Box::new(Line { method: request.method().clone(), uri: request.uri().clone(), host })
         });
-        let mut exchange = Self::refused(gate, request.version());
-        (exchange.method, exchange.line) = (metrics::Method::from(request.method()), line);
-        exchange
+        Self::new(gate, request.version(), metrics::Method::from(request.method()), line)
     }
 
     /// Takes the request's place in a trace, which its fields say from here on; whoever asks upstreams is told if it is recorded.
@@ -75,14 +73,19 @@ impl Exchange {
 
     /// Begins for a request whose head was refused, so that nothing is known of it.
     pub(super) fn refused(gate: &Arc<Gate>, version: Version) -> Self {
+        Self::new(gate, version, metrics::Method::Other, None)
+    }
+
+    #[inline]
+    fn new(gate: &Arc<Gate>, version: Version, method: metrics::Method, line: Option<Box<Line>>) -> Self {
         gate.enter();
         Self {
             gate: gate.clone(),
             begun: Instant::now(),
-            method: metrics::Method::Other,
+            method,
             version,
             status: StatusCode::INTERNAL_SERVER_ERROR,
-            line: None,
+            line,
             received: 0,
             intake: None,
             trace: None,

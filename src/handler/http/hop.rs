@@ -24,6 +24,11 @@ pub(crate) fn has(fields: &HeaderMap, name: &HeaderName) -> bool {
     fields.keys().any(|known| known == name)
 }
 
+/// A field's first value. As with [`has`], a look at each name costs less than a hash.
+pub(crate) fn first<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
 /// Whether a comma-separated field has `token` in any of its lines, in any case.
 pub(crate) fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
     has(fields, &name) && fields.get_all(name).iter().flat_map(tokens).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))

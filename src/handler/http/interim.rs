@@ -49,9 +49,10 @@ impl Interim {
 
     /// What has come since the last time, in order.
     pub(super) fn take(&self) -> Vec<Response<()>> {
-        if !self.any.swap(false, Relaxed) {
+        if !self.any.load(Relaxed) {
             return Vec::new();
         }
+        self.any.store(false, Relaxed);
         mem::take(&mut self.heads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

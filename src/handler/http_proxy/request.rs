@@ -113,7 +113,7 @@ impl Target {
 /// The target's authority wins over `Host` (RFC 9112, section 3.2.2); the engine has seen that they agree, and that there
 /// is one `Host` at most. True where it is what `Host` says.
 fn authority(head: &Parts) -> Result<(HeaderValue, bool), &'static str> {
-    let host = head.headers.get(HOST);
+    let host = hop::first(&head.headers, &HOST);
     let authority = match (head.uri.authority(), host) {
         (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is malformed")?,
         (None, Some(host)) => host.clone(),

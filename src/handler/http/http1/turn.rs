@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body, Frame};
+use hyper::http::response::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
@@ -116,11 +117,13 @@ impl Http1<'_> {
                 return Ok(Then::End);
             }
         };
-        turn.exchange.answered(response.status(), told);
+        let (mut head, body) = response.into_parts();
+        turn.exchange.answered(head.status, told);
+        let (head, body) = (&mut head, pin!(body));
         match switch {
-            _ if !response.status().is_informational() => self.answer(response, &mut turn, drain).await?,
-            Some(switch) if self.may_switch(&response) => {
-                self.answer(response, &mut turn, drain).await?;
+            _ if !head.status.is_informational() => self.send(head, body, &mut turn, drain).await?,
+            Some(switch) if self.may_switch(head.status) => {
+                self.send(head, body, &mut turn, drain).await?;
                 return Ok(Then::Switch(switch));
             }
             _ => {
@@ -194,8 +197,8 @@ impl Http1<'_> {
     }
 
     /// Only 101 switches, and only when every byte of the request was HTTP.
-    fn may_switch<B>(&self, response: &Response<B>) -> bool {
-        response.status() == StatusCode::SWITCHING_PROTOCOLS && self.scanner.phase() == Phase::Between
+    fn may_switch(&self, status: StatusCode) -> bool {
+        status == StatusCode::SWITCHING_PROTOCOLS && self.scanner.phase() == Phase::Between
     }
 
     /// Ready when the service is to be asked again: what it waits for, of the request's body, has come.
@@ -278,7 +281,7 @@ impl Http1<'_> {
         true
     }
 
-    /// Sends an answer, to its last byte.
+    /// Sends an answer of the engine's, to its last byte.
     pub(super) async fn answer<B>(
         &mut self,
         response: Response<B>,
@@ -289,15 +292,29 @@ impl Http1<'_> {
         B: Body<Data = Bytes>,
         B::Error: Into<BoxError>,
     {
-        let (head, body) = response.into_parts();
-        let mut body = pin!(body);
+        let (mut head, body) = response.into_parts();
+        self.send(&mut head, pin!(body), turn, drain).await
+    }
+
+    /// Sends an answer, to its last byte. Its fields are left to the next request.
+    async fn send<B>(
+        &mut self,
+        head: &mut Parts,
+        mut body: Pin<&mut B>,
+        turn: &mut Turn,
+        drain: &mut Watch,
+    ) -> Result<(), ServeError>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
         let draining = poll_fn(|cx| Poll::Ready(drain.has_begun(cx))).await;
         let is_unread = turn.feed.as_ref().is_some_and(Feed::is_abandoned) && !self.pass_over_body();
         turn.terms.keep &= !draining && self.fault.is_none() && !self.is_cut && !is_unread;
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        let framing = framing::begin(&mut self.wire.output, &head, length, &mut turn.terms);
+        let framing = framing::begin(&mut self.wire.output, head, length, &mut turn.terms);
         let mut left = Left { framing, broken: None };
-        self.keep_spare(head.headers);
+        self.keep_spare(mem::take(&mut head.headers));
         poll_fn(|cx| self.poll_answer(cx, body.as_mut(), &mut left, turn)).await?;
         turn.exchange.completed();
         Ok(())
