@@ -569,6 +569,10 @@ pub struct HttpProxyConfig {
     /// Otherwise it is refused. Routes that such a reader would not keep to refuse it in any case, and so do dot segments.
     #[serde(default)]
     pub double_encoded_slashes: bool,
+    /// What the gateway is called in `Via`; left out: "portcullis". Requests have a part at random behind it, another for each
+    /// endpoint, by which one that comes back is known.
+    #[serde(default)]
+    pub via: Option<String>,
 }
 
 /// One `[[handlers.NAME.routes]]`: what a request must match, and where it then goes.

@@ -12,6 +12,7 @@ mod request;
 mod response;
 mod routes;
 mod upgrade;
+mod via;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,8 @@ pub struct HttpProxy {
     routes: Vec<Route>,
     default: Option<Arc<Upstream>>,
     passes_double_encoding: bool,
+    /// What `Via` calls the gateway.
+    via: String,
 }
 
 /// The `http-proxy` handler as one endpoint has it.
@@ -81,7 +84,9 @@ impl HttpProxy {
         }
         let routes = routes::compile(&config.routes, &Names { upstream, fronts }, &mut errors);
         let passes_double_encoding = config.double_encoded_slashes;
-        if errors.is_empty() { Ok(Self { routes, default, passes_double_encoding }) } else { Err(errors) }
+        let via = config.via.clone().unwrap_or_else(|| via::DEFAULT.to_owned());
+        errors.extend(via::check(&via).err().map(|why| ("via".to_owned(), why)));
+        if errors.is_empty() { Ok(Self { routes, default, passes_double_encoding, via }) } else { Err(errors) }
     }
 
     /// The service of one endpoint; it goes on with the counters of `before`, where it takes that one's place.
@@ -102,7 +107,7 @@ impl HttpProxy {
             default,
             counted: Arc::new(counted),
             passes_double_encoding: self.passes_double_encoding,
-            signature: Signature::new(&endpoint.name),
+            signature: Signature::new(&endpoint.name, via::Name::new(&self.via)),
         }
     }
 }
@@ -148,7 +153,7 @@ impl HttpService for HttpProxyService {
         let outcome = self.prepare(request, info);
         async move {
             match outcome {
-                Ok(ready) => ready.pass_on(info, interim).await,
+                Ok(ready) => ready.pass_on(info, interim, self.signature.via()).await,
                 Err(reply) => reply,
             }
         }
@@ -211,7 +216,7 @@ impl HttpProxyService {
         mut target: Target,
         info: &ConnectionInfo,
     ) -> Result<Ready, Reply<ProxyBody>> {
-        if self.signature.has_signed(&head.headers) {
+        if self.signature.via().is_in(&head.headers) {
             return Err(response::looped());
         }
         if count_forwards(head).map_err(bad_request)? == Onward::Stop {
@@ -256,12 +261,12 @@ impl HttpProxyService {
 }
 
 impl Ready {
-    async fn pass_on(self, info: &ConnectionInfo, interim: &Interim) -> Reply<ProxyBody> {
-        let early = |head| interim.send(response::pass_back(head));
+    async fn pass_on(self, info: &ConnectionInfo, interim: &Interim, via: &via::Name) -> Reply<ProxyBody> {
+        let early = |head| interim.send(response::pass_back(head, via));
         match self.upstream.exchange(self.request, self.key, &early).await {
             Ok(Answered { answer, trail }) => {
                 let told = Told { route: self.route, trail, error: None };
-                let mut reply = Reply::new(answered(answer, self.switch), told);
+                let mut reply = Reply::new(answered(answer, self.switch, via), told);
                 change(self.changes.as_deref(), &mut reply);
                 reply
             }
@@ -304,10 +309,10 @@ fn outgoing(body: RequestBody) -> Outgoing {
     }))
 }
 
-fn answered(answer: Answer, switch: Option<Box<upgrade::Pending>>) -> Response<ProxyBody> {
+fn answered(answer: Answer, switch: Option<Box<upgrade::Pending>>, via: &via::Name) -> Response<ProxyBody> {
     match (answer, switch) {
-        (Answer::Response(answer), _) => response::pass_back(answer).map(ProxyBody::Upstream),
-        (Answer::Switched(switched, tunnel), Some(pending)) => pending.switch(switched, tunnel),
+        (Answer::Response(answer), _) => response::pass_back(answer, via).map(ProxyBody::Upstream),
+        (Answer::Switched(switched, tunnel), Some(pending)) => pending.switch(switched, tunnel, via),
         // Nobody asked, so `exchange` does not let it come to this; the tunnel ends here.
         (Answer::Switched(..), None) => response::text(StatusCode::BAD_GATEWAY, Bytes::new()),
     }

@@ -3,7 +3,6 @@
 //! Owns the target (`Target`), the fields that are taken away, and those that say who asks: `Forwarded` (RFC 7239) with
 //! its older cousins, `Portcullis-Endpoint`, `Client-Cert` (RFC 9440) and `Via`. Called by `http_proxy`.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -17,7 +16,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Uri, Version};
 
 use super::client_cert::ClientCert;
-use super::path;
+use super::{path, via};
 use crate::handler::http::hop::{self, has, has_token};
 use crate::identity::{ConnectionInfo, EndpointName};
 use crate::upstream::{self, KeySource, OwnFields};
@@ -145,8 +144,7 @@ static MAY_NAME: [bool; 256] = {
 #[derive(Debug)]
 pub(super) struct Signature {
     endpoint: HeaderValue,
-    /// What `Via` calls this endpoint, and nobody else.
-    pseudonym: String,
+    via: via::Name,
     /// The end of `Forwarded`, from the quotation mark that closes the host.
     by: String,
     client_cert: ClientCert,
@@ -170,21 +168,16 @@ pub(super) struct Asks {
 }
 
 impl Signature {
-    pub(super) fn new(endpoint: &EndpointName) -> Self {
+    pub(super) fn new(endpoint: &EndpointName, via: via::Name) -> Self {
         // The name's alphabet is within both a field's and a node's; `EndpointName` sees to it.
         let value = HeaderValue::from_str(endpoint.as_str()).unwrap_or(HeaderValue::from_static("unknown"));
         let by = format!("\";by=_{endpoint}");
-        Self { endpoint: value, pseudonym: pseudonym(), by, client_cert: ClientCert::default() }
+        Self { endpoint: value, via, by, client_cert: ClientCert::default() }
     }
 
-    /// Whether a request has been here before: whatever it has passed since, `Via` may have grown but not lost an entry (RFC
-    /// 9110, section 7.6.3).
-    pub(super) fn has_signed(&self, fields: &HeaderMap) -> bool {
-        let is_mine = |line: &HeaderValue| {
-            let words = line.as_bytes().split(|b| matches!(b, b',' | b' ' | b'\t' | b'('));
-            words.into_iter().any(|word| word == self.pseudonym.as_bytes())
-        };
-        has(fields, &VIA) && fields.get_all(VIA).iter().any(is_mine)
+    /// What `Via` calls this endpoint.
+    pub(super) fn via(&self) -> &via::Name {
+        &self.via
     }
 
     /// Adds what the gateway says of itself and of the client. `received` is the version that the client spoke.
@@ -209,7 +202,7 @@ impl Signature {
         let mut space = [0; LONGEST_ADDRESS];
         let client = address(&mut space, ip);
         let (open, close): (&[u8], &[u8]) = if ip.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
-        fields.add(&VIA, &[received_in(received).as_bytes(), b" ", self.pseudonym.as_bytes()]);
+        fields.add(&VIA, &[via::received_in(received).as_bytes(), b" ", self.via.own().as_bytes()]);
         // `for=192.0.2.1;proto=https;host="example.com";by=_internet`
         let by = self.by.as_bytes();
         fields.add(&FORWARDED, &[b"for=", open, client, close, b";proto=", scheme, b";host=\"", host, by]);
@@ -336,31 +329,6 @@ fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
-/// A name for `Via`, other than that of any other endpoint, process or machine, so that gateways may stand in a row, and an
-/// endpoint before another of the same gateway. A reload that makes the handler anew gives it another.
-fn pseudonym() -> String {
-    let random = RandomState::new().hash_one(());
-    format!("portcullis-{:012x}", random >> 16)
-}
-
-/// `Via` names the version that the message was received in (RFC 9110, section 7.6.3).
-fn received_in(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "2",
-        Version::HTTP_10 => "1.0",
-        _ => "1.1",
-    }
-}
-
-/// What an answer's `Via` says; nobody needs to tell this gateway from others there.
-pub(super) fn via(received: Version) -> HeaderValue {
-    HeaderValue::from_static(match received {
-        Version::HTTP_2 => "2 portcullis",
-        Version::HTTP_10 => "1.0 portcullis",
-        _ => "1.1 portcullis",
-    })
-}
-
 /// The fields of the connection to the upstream: what to switch to, whether trailers are welcome, and the framing that
 /// tells the upstream where the body ends.
 fn set_connection(fields: &mut HeaderMap, asks: &Asks, wants_trailers: bool) {
@@ -429,7 +397,7 @@ mod tests {
         let received = head.version;
         rewrite(&mut head, &target, &asks)?;
         let mut own = OwnFields::default();
-        Signature::new(&info.endpoint.name).sign(&mut own, received, &target, info);
+        Signature::new(&info.endpoint.name, via::Name::new(via::DEFAULT)).sign(&mut own, received, &target, info);
         for line in own.as_str().lines() {
             let (name, value) = line.split_once(": ").unwrap();
             head.headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());

@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, VIA};
 use hyper::{Response, StatusCode, Version};
 
-use super::request;
+use super::via;
 use crate::handler::http::{BoxError, Reply, Told, hop};
 use crate::metrics::RequestFailure;
 use crate::upstream::{DialError, ExchangeError, Failure, ResponseBody};
@@ -62,12 +62,12 @@ fn without_hop_fields(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     frame
 }
 
-/// A server's response as the client gets it, whichever version either speaks.
-pub(super) fn pass_back<B>(mut response: Response<B>) -> Response<B> {
+/// A server's response as the client gets it, whichever version either speaks, from a gateway that is called `via`.
+pub(super) fn pass_back<B>(mut response: Response<B>, via: &via::Name) -> Response<B> {
     let received = response.version();
     *response.version_mut() = Version::HTTP_11;
     hop::strip(response.headers_mut(), |_| false);
-    response.headers_mut().append(VIA, request::via(received));
+    response.headers_mut().append(VIA, via.in_answer(received));
     response
 }
 

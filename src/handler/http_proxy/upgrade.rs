@@ -7,8 +7,8 @@ use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Response, Version};
 
-use super::response;
 use super::response::ProxyBody;
+use super::{response, via};
 use crate::handler::http::hop::{has_token, tokens};
 use crate::handler::http::{Upgrade, upgrade};
 use crate::relay::relay;
@@ -50,9 +50,9 @@ impl Pending {
     }
 
     /// Answers the upstream's 101 and relays from then on.
-    pub(super) fn switch(self, switched: Response<()>, mut tunnel: Tunnel) -> Response<ProxyBody> {
+    pub(super) fn switch(self, switched: Response<()>, mut tunnel: Tunnel, via: &via::Name) -> Response<ProxyBody> {
         let agreed = switched.headers().get(UPGRADE).cloned();
-        let mut response = response::pass_back(switched).map(|()| ProxyBody::Text(None));
+        let mut response = response::pass_back(switched, via).map(|()| ProxyBody::Text(None));
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().extend(agreed.map(|protocol| (UPGRADE, protocol)));
         // The engine keeps the connection in flight for as long as the client's end lives.

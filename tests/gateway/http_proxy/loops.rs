@@ -52,3 +52,18 @@ fn what_an_upstream_sends_back_with_our_name_in_it_is_a_loop_wherever_it_stands(
         assert_eq!(answer.status, 508, "{line}");
     }
 }
+
+#[test]
+fn gateways_that_share_a_configured_name_are_told_apart_and_answers_have_the_name_alone() {
+    let (upstream, heads) = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let last = Gateway::start(&http_proxy(&[upstream.address], "via = \"edge\""));
+    let first = Gateway::start(&http_proxy(&[last.address("front")], "via = \"edge\""));
+    let mut client = connect(first.address("front"));
+    let answer = ask(&mut client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((answer.status, answer.head.matches("via: 1.1 edge\r\n").count()), (200, 2), "{}", answer.head);
+    let head = heads.recv().unwrap();
+    let names: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("via: 1.1 edge-")).collect();
+    assert!(names.len() == 2 && names[0] != names[1], "{head}");
+    let round = format!("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 edge-{}\r\n\r\n", names[0]);
+    assert_eq!(ask(&mut client, round).status, 508);
+}

@@ -179,7 +179,7 @@ pub(super) fn info(client: SocketAddr) -> Arc<ConnectionInfo> {
 }
 
 fn service(upstream: &Arc<Upstream>, routes: Vec<RouteConfig>) -> HttpProxyService {
-    let config = HttpProxyConfig { upstream: Some("app".into()), routes, double_encoded_slashes: false };
+    let config = HttpProxyConfig { upstream: Some("app".into()), routes, double_encoded_slashes: false, via: None };
     let front = Front { name: "internet", class: Class::Public, is_ours: true };
     let proxy = HttpProxy::new(&config, &|_| Ok(Arc::clone(upstream)), &[front]).unwrap();
     proxy.service(&endpoint(), None)
