@@ -57,12 +57,13 @@ where
     let mut quiet = Quiet::new(idle);
     let mut alarm = pin!(sleep_until(quiet.since + idle));
     let broken = poll_fn(|cx| {
-        let up_ended = match up.poll(cx, client, upstream) {
+        let mut spare = Spare::default();
+        let up_ended = match up.poll(cx, client, upstream, &mut spare) {
             Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Client(e))),
             Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
             other => other.is_ready(),
         };
-        let down_ended = match down.poll(cx, upstream, client) {
+        let down_ended = match down.poll(cx, upstream, client, &mut spare) {
             Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
             Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Client(e))),
             other => other.is_ready(),
@@ -163,15 +164,21 @@ enum Fault {
 
 impl Direction {
     /// Moves what can be moved; ready once the end has been passed on.
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<Result<(), Fault>>
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        spare: &mut Spare,
+    ) -> Poll<Result<(), Fault>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         loop {
-            ready!(self.poll_write_out(cx, to)).map_err(Fault::Write)?;
+            ready!(self.poll_write_out(cx, to, spare)).map_err(Fault::Write)?;
             match self.stage {
-                Stage::Moving => match self.poll_read_in(cx, from) {
+                Stage::Moving => match self.poll_read_in(cx, from, spare) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(e)) => return Poll::Ready(Err(Fault::Read(e))),
                     Poll::Pending => {
@@ -194,8 +201,13 @@ impl Direction {
         }
     }
 
-    fn poll_read_in<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<io::Result<()>> {
-        let mut buffer = take_buffer();
+    fn poll_read_in<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        spare: &mut Spare,
+    ) -> Poll<io::Result<()>> {
+        let mut buffer = spare.take();
         let mut space = ReadBuf::new(&mut buffer);
         let result = Pin::new(from).poll_read(cx, &mut space);
         let read = space.filled().len();
@@ -205,12 +217,17 @@ impl Direction {
             if matches!(result, Poll::Ready(Ok(()))) {
                 self.stage = Stage::Ending;
             }
-            give_back(buffer);
+            spare.put(buffer);
         }
         result
     }
 
-    fn poll_write_out<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
+    fn poll_write_out<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+        spare: &mut Spare,
+    ) -> Poll<io::Result<()>> {
         while let Some(hand) = &mut self.in_hand {
             let n = ready!(Pin::new(&mut *to).poll_write(cx, &hand.buffer[hand.written..hand.read]))?;
             if n == 0 {
@@ -222,7 +239,7 @@ impl Direction {
             if hand.written == hand.read
                 && let Some(empty) = self.in_hand.take()
             {
-                give_back(empty.buffer);
+                spare.put(empty.buffer);
             }
         }
         Poll::Ready(Ok(()))
@@ -234,8 +251,29 @@ thread_local! {
     static BUFFERS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-fn take_buffer() -> Box<[u8]> {
-    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
+/// The buffer that is at hand while a session is polled; it goes back to the stock behind that.
+#[derive(Default)]
+struct Spare(Option<Box<[u8]>>);
+
+impl Spare {
+    fn take(&mut self) -> Box<[u8]> {
+        let from_stock = || BUFFERS.with_borrow_mut(Vec::pop);
+        self.0.take().or_else(from_stock).unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
+    }
+
+    fn put(&mut self, buffer: Box<[u8]>) {
+        if let Some(other) = self.0.replace(buffer) {
+            give_back(other);
+        }
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.0.take() {
+            give_back(buffer);
+        }
+    }
 }
 
 fn give_back(buffer: Box<[u8]>) {

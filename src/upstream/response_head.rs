@@ -96,8 +96,9 @@ fn fields(parsed: &[Header<'_>], bytes: &Bytes) -> Option<HeaderMap> {
 /// Refuses a response whose end could be found in two ways (RFC 9112, section 6.3): the fields are passed on, to a client
 /// that might find the other.
 pub(super) fn body_kind(head: &Parts, is_head: bool) -> Result<BodyKind, Failure> {
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    // A look at each name, of the few that most heads have, costs less than a hash.
+    let values = |name| head.headers.iter().filter(move |(known, _)| **known == name).map(|(_, value)| value);
+    let (mut codings, mut lengths) = (values(TRANSFER_ENCODING), values(CONTENT_LENGTH));
     let kind = match (codings.next(), lengths.next()) {
         (None, None) => BodyKind::Rest,
         (Some(_), Some(_)) => return Err(Failure::Protocol("it has both Content-Length and Transfer-Encoding")),
