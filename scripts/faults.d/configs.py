@@ -83,11 +83,13 @@ listen = ["127.0.0.1:{h1}", "127.0.0.1:{h2}"]
 class = "internal"
 handler = "site"
 max_connections = 24000
+timeouts = {{ header = "60s" }}
 [endpoints.tls]
 listen = "127.0.0.1:{tls}"
 class = "internal"
 handler = "site"
 max_connections = 24000
+timeouts = {{ header = "60s" }}
 [endpoints.tls.tls]
 certificates = [{{ chain = "{folder}/both.pem", key = "{folder}/both.pem" }}]
 [endpoints.wire]

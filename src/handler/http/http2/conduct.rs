@@ -19,6 +19,9 @@ const FAULTS: u32 = 256;
 /// How many more each second.
 const FAULTS_PER_SECOND: u32 = 50;
 
+/// How many faults a head is that h2 has kept to itself: it was too large, so that reading it took as long as reading many.
+const FAULTS_OF_A_HEAD: u32 = 4;
+
 /// How many requests may have come and not been handed on yet.
 const ON_THEIR_WAY: u32 = 128;
 
@@ -106,8 +109,7 @@ impl Conduct {
     pub(super) fn is_exhausted(&self, opened: u32) -> bool {
         let kept = opened.saturating_sub(self.begun.load(Relaxed)).saturating_sub(ON_THEIR_WAY);
         for _ in self.kept.fetch_max(kept, Relaxed)..kept {
-            self.count_fault();
-            self.count_fault(); // twice, since its head was read for nothing
+            (0..FAULTS_OF_A_HEAD).for_each(|_| self.count_fault());
         }
         self.left.load(Relaxed) == 0
     }
@@ -178,7 +180,7 @@ mod tests {
     fn streams_that_come_to_nothing_are_faults_but_for_those_on_their_way() {
         let conduct = Conduct::new(1);
         assert!(!conduct.is_exhausted(ON_THEIR_WAY));
-        assert!(!conduct.is_exhausted(ON_THEIR_WAY + FAULTS / 2 - 1));
-        assert!(conduct.is_exhausted(ON_THEIR_WAY + FAULTS / 2));
+        assert!(!conduct.is_exhausted(ON_THEIR_WAY + FAULTS / FAULTS_OF_A_HEAD - 1));
+        assert!(conduct.is_exhausted(ON_THEIR_WAY + FAULTS / FAULTS_OF_A_HEAD));
     }
 }
