@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use self::signals::Signals;
@@ -249,7 +250,8 @@ fn run(recipe: Recipe, plan: Plan, telemetry: Telemetry, origin: Origin) -> Resu
         running.admin = Some((stop.clone(), admin::start(socket, Arc::clone(&state), stop)?));
     }
     let challenges = Arc::clone(reloader.challenges());
-    let orders = running.start_workers(plan.workers)?;
+    let open = CancellationToken::new();
+    let orders = running.start_workers(plan.workers, &open)?;
     let addresses = reloader.begin(&plan, ready, orders);
     state.replace(Snapshot { plan: Arc::clone(&plan), addresses, drained: BTreeSet::new() });
     let (reload, thread) = reloader.start(Arc::clone(&state))?;
@@ -261,10 +263,12 @@ fn run(recipe: Recipe, plan: Plan, telemetry: Telemetry, origin: Origin) -> Resu
         let served = control.start(Arc::clone(&state), reload.clone(), running.wishes.clone(), stop.clone())?;
         running.control = Some((stop, served));
     }
+    let stop = Drain::new();
+    let keeper = Keeper::start(Arc::clone(&state), reload, challenges, renewal_wishes, stop.clone())?;
+    running.acme = Some((stop, keeper));
+    open.cancel();
     state.set_lifecycle(Lifecycle::Serving);
     running.log_summary(&plan);
-    let stop = Drain::new();
-    running.acme = Some((stop.clone(), Keeper::start(state, reload, challenges, renewal_wishes, stop)?));
     notify::ready();
     if let Some(predecessor) = predecessor {
         match predecessor.serving() {
@@ -338,12 +342,13 @@ impl Running {
     }
 
     /// A channel to each worker, once started.
-    fn start_workers(&mut self, number: usize) -> io::Result<Vec<mpsc::Sender<Order>>> {
+    fn start_workers(&mut self, number: usize, open: &CancellationToken) -> io::Result<Vec<mpsc::Sender<Order>>> {
         let mut senders = Vec::new();
         for index in 0..number {
             let (sender, orders) = mpsc::channel(reload::ORDERS);
             let drain = Drain::new();
-            let worker = Worker { index, orders, telemetry: self.telemetry.clone(), drain: drain.clone() };
+            let (telemetry, open) = (self.telemetry.clone(), open.clone());
+            let worker = Worker { index, orders, telemetry, drain: drain.clone(), open };
             self.workers.push((drain, worker.start()?));
             senders.push(sender);
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::drain::Drain;
@@ -32,6 +33,9 @@ pub(crate) struct Worker {
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) telemetry: Telemetry,
     pub(crate) drain: Drain,
+    /// Until this, clients wait in the sockets' queues: a crowd at the door must not take the descriptors that the rest of the
+    /// gateway starts with.
+    pub(crate) open: CancellationToken,
 }
 
 /// What a worker is told when a plan begins to run.
@@ -59,6 +63,10 @@ impl Worker {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drain_timeout = Duration::ZERO;
         let mut begun = std::pin::pin!(self.drain.begun());
+        tokio::select! {
+            () = self.open.cancelled() => {}
+            () = &mut begun => {}
+        }
         loop {
             tokio::select! {
                 () = &mut begun => break,
