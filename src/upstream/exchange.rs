@@ -365,7 +365,7 @@ async fn await_head(
         if let Poll::Ready(Err(BodyFailed)) = link.poll_send(cx, request) {
             return Poll::Ready(Err(Failure::ClientBody));
         }
-        if let Poll::Ready(head) = link.poll_head(cx, request.is_head(), early) {
+        if let Poll::Ready(head) = link.poll_head(cx, request, early) {
             return Poll::Ready(head);
         }
         ready!(link.poll_deadline(cx, deadlines.head()));

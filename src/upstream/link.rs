@@ -95,19 +95,19 @@ impl Link {
         sending.poll(cx, &mut self.wire)
     }
 
-    /// Reads the response's head; interim ones before it go to `early`. `is_head` says that the request's method was HEAD.
+    /// Reads the head of the response to `request`; interim ones before it go to `early`.
     ///
     /// # Errors
     /// It does not come, or cannot be passed on.
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        is_head: bool,
+        request: &mut Sending,
         early: Early<'_>,
     ) -> Poll<Result<Parts, Failure>> {
         loop {
             if let Some(head) = self.take_head()? {
-                let parts = response_head::parse(&head)?;
+                let parts = response_head::parse(&head, request.take_space())?;
                 if parts.status.is_informational() && parts.status.as_u16() != 101 {
                     let (count, bytes) = self.interim;
                     self.interim = (count + 1, bytes + head.len());
@@ -118,7 +118,7 @@ impl Link {
                     continue;
                 }
                 self.kept = response_head::keeps_connection(&parts);
-                self.reading = match response_head::body_kind(&parts, is_head)? {
+                self.reading = match response_head::body_kind(&parts, request.is_head())? {
                     BodyKind::Length(0) => Reading::Done,
                     BodyKind::Length(left) => Reading::Length(left),
                     BodyKind::Chunked => Reading::Chunks(Box::default()),

@@ -47,8 +47,8 @@ pub(super) fn may_begin(bytes: &[u8]) -> bool {
     bytes[..n] == START[..n]
 }
 
-/// Reads a whole head.
-pub(super) fn parse(head: &Bytes) -> Result<Parts, Failure> {
+/// Reads a whole head. `fields` is an empty map, for its memory.
+pub(super) fn parse(head: &Bytes, fields: HeaderMap) -> Result<Parts, Failure> {
     // Not initialized: that would cost as much as the parsing.
     let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -60,7 +60,7 @@ pub(super) fn parse(head: &Bytes) -> Result<Parts, Failure> {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MALFORMED)?;
     parts.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    parts.headers = fields(parsed.headers, head).ok_or(MALFORMED)?;
+    parts.headers = filled(fields, parsed.headers, head).ok_or(MALFORMED)?;
     let reason = parsed.reason.unwrap_or_default();
     if Some(reason) != parts.status.canonical_reason()
         && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
@@ -75,15 +75,15 @@ pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
     let mut space = [httparse::EMPTY_HEADER; MOST_FIELDS];
     match httparse::parse_headers(section, &mut space) {
         Ok(httparse::Status::Complete((length, headers))) if length == section.len() => {
-            fields(headers, section).ok_or("a trailer is malformed")
+            filled(HeaderMap::new(), headers, section).ok_or("a trailer is malformed")
         }
         _ => Err("the trailers are malformed"),
     }
 }
 
-/// The fields as a map whose values are parts of `bytes`, from which they were parsed.
-fn fields(parsed: &[Header<'_>], bytes: &Bytes) -> Option<HeaderMap> {
-    let mut fields = HeaderMap::with_capacity(parsed.len() + 1); // `Via` comes later
+/// Fills a map; the values are parts of `bytes`, from which they were parsed.
+fn filled(mut fields: HeaderMap, parsed: &[Header<'_>], bytes: &Bytes) -> Option<HeaderMap> {
+    fields.reserve(parsed.len() + 1); // `Via` comes later
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         fields.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn kind(lines: &[&str], is_head: bool) -> Result<BodyKind, Failure> {
-        body_kind(&parse(&head(lines))?, is_head)
+        body_kind(&parse(&head(lines), HeaderMap::new())?, is_head)
     }
 
     #[test]
@@ -166,14 +166,14 @@ mod tests {
 
     #[test]
     fn status_version_reason_and_fields_are_read() {
-        let parts = parse(&head(&["HTTP/1.0 299 Odd", "A: b", "a: c", "D:"])).unwrap();
+        let parts = parse(&head(&["HTTP/1.0 299 Odd", "A: b", "a: c", "D:"]), HeaderMap::new()).unwrap();
         assert_eq!((parts.status.as_u16(), parts.version), (299, Version::HTTP_10));
         assert_eq!(parts.extensions.get::<ReasonPhrase>().unwrap().as_bytes(), b"Odd");
         assert_eq!(parts.headers.get_all("a").iter().collect::<Vec<_>>(), ["b", "c"]);
         assert_eq!(parts.headers["d"], "");
-        assert!(parse(&head(&["HTTP/1.1 200 OK"])).unwrap().extensions.is_empty());
+        assert!(parse(&head(&["HTTP/1.1 200 OK"]), HeaderMap::new()).unwrap().extensions.is_empty());
         for line in ["HTTP/1.1 20 OK", "HTTP/1.1 099 OK", "HTTP/2 200 OK", "nonsense"] {
-            assert!(matches!(parse(&head(&[line])), Err(Failure::Protocol(_))), "{line}");
+            assert!(matches!(parse(&head(&[line]), HeaderMap::new()), Err(Failure::Protocol(_))), "{line}");
         }
     }
 
@@ -212,7 +212,7 @@ mod tests {
             (&["HTTP/1.0 200 OK", "Connection: keep-alive"], true),
             (&["HTTP/1.0 200 OK", "Connection: keep-alive", "Connection: close"], false),
         ] {
-            assert_eq!(keeps_connection(&parse(&head(lines)).unwrap()), kept, "{lines:?}");
+            assert_eq!(keeps_connection(&parse(&head(lines), HeaderMap::new()).unwrap()), kept, "{lines:?}");
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let whole = Bytes::from([b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat());
             if let Some(end) = end(&whole, 0) {
-                let _ = parse(&whole.slice(..end)).map(|parts| body_kind(&parts, false));
+                let _ = parse(&whole.slice(..end), HeaderMap::new()).map(|parts| body_kind(&parts, false));
             }
             let _ = trailers(&Bytes::from(bytes));
         }

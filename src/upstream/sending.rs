@@ -55,6 +55,8 @@ pub struct Sending {
     span_at: usize,
     /// The head for HTTP/2, where that is what the server speaks; the buffer is empty then.
     head: Option<Box<Request<()>>>,
+    /// An empty map, for its memory: the request's fields leave it to the answer's.
+    space: HeaderMap,
 }
 
 /// How the server knows where the body ends, and what is left of it.
@@ -75,12 +77,15 @@ impl Sending {
     /// Encodes a request's head (RFC 9112, section 3). It is as the server is to see it: target in origin form, `Host`
     /// set, no fields of the client's connection, and `Content-Length` or `Transfer-Encoding` where there is a body.
     ///
-    /// `own` adds the gateway's own fields behind the request's. Boxed, since it passes through many hands.
+    /// `own` adds the gateway's own fields behind the request's; these are taken from it. Boxed, since it passes through many
+    /// hands.
     #[must_use]
-    pub fn new(head: &Parts, body: Outgoing, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
+    pub fn new(head: &mut Parts, body: Outgoing, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
         let framing = Framing::of(head, &body);
         let offered = head.headers.iter().find(|(name, _)| **name == UPGRADE).map(|(_, protocols)| protocols.clone());
         let fields = encoded(head, own);
+        let mut space = mem::take(&mut head.headers);
+        space.clear();
         Box::new(Self {
             trace: fields.trace,
             span_at: fields.span_at,
@@ -97,6 +102,7 @@ impl Sending {
             is_head: head.method == Method::HEAD,
             offered,
             head: None,
+            space,
         })
     }
 
@@ -128,6 +134,7 @@ impl Sending {
             is_head,
             offered: None,
             head: Some(Box::new(for_http2(head, scheme))),
+            space: HeaderMap::new(),
         })
     }
 
@@ -178,6 +185,11 @@ impl Sending {
     /// Whether the answer has no body, whatever its head says.
     pub(super) fn is_head(&self) -> bool {
         self.is_head
+    }
+
+    /// An empty map for the answer's fields.
+    pub(super) fn take_space(&mut self) -> HeaderMap {
+        mem::take(&mut self.space)
     }
 
     /// The protocols that the server may switch to.
@@ -517,8 +529,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut wire = Wire::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into());
         let (mut server, _) = listener.accept().await.unwrap();
-        let (head, body) = request.into_parts();
-        let mut sending = Sending::new(&head, body, |own| own.add(&HOST, &[b"a", b".b"]));
+        let (mut head, body) = request.into_parts();
+        let mut sending = Sending::new(&mut head, body, |own| own.add(&HOST, &[b"a", b".b"]));
         let outcome = poll_fn(|cx| sending.poll(cx, &mut wire)).await;
         assert_eq!(sending.is_complete(), outcome.is_ok());
         drop(wire);
@@ -554,8 +566,8 @@ mod tests {
     #[test]
     fn only_an_idempotent_request_without_a_body_or_an_upgrade_is_repeatable_once_begun() {
         let is_repeatable = |request: Request<Outgoing>| {
-            let (head, body) = request.into_parts();
-            let mut sending = Sending::new(&head, body, |_| {});
+            let (mut head, body) = request.into_parts();
+            let mut sending = Sending::new(&mut head, body, |_| {});
             assert!(sending.is_repeatable());
             sending.advance(1);
             sending.is_repeatable()

@@ -155,9 +155,9 @@ impl Wake for Counting {
 }
 
 async fn exchange(upstream: &Upstream) -> usize {
-    let (head, body) = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap().into_parts();
+    let (mut head, body) = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap().into_parts();
     let Answer::Response(response) =
-        upstream.exchange(Sending::new(&head, body, |_| {}), None, &|_| {}).await.unwrap().answer
+        upstream.exchange(Sending::new(&mut head, body, |_| {}), None, &|_| {}).await.unwrap().answer
     else {
         panic!("it switched")
     };
