@@ -224,6 +224,7 @@ fn run(recipe: Recipe, plan: Plan, telemetry: Telemetry, origin: Origin) -> Resu
         nothing_left_over(&inherited)?;
     }
     raise_descriptor_limit();
+    make_room_for_descriptors(plan.max_connections);
     let plan = Arc::new(plan);
     let state = State::new(Snapshot { plan: Arc::clone(&plan), addresses: BTreeMap::new(), drained: BTreeSet::new() });
     let mut running = Running {
@@ -314,6 +315,16 @@ fn raise_descriptor_limit() {
     if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
         warn!(limit = limit.current, "cannot raise the limit of open files");
     }
+}
+
+/// Has the kernel make its table of descriptors as large as clients may need it, eight bytes each, while nobody waits. Later, with
+/// several threads, each doubling of it waits for every core: some 10 ms, in which a worker that accepts serves no one.
+fn make_room_for_descriptors(clients: usize) {
+    use rustix::process::{Resource, getrlimit};
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let highest = clients.min(limit).saturating_sub(1);
+    let made = i32::try_from(highest).ok().map(|highest| rustix::io::fcntl_dupfd_cloexec(io::stderr(), highest));
+    drop(made); // closed again, or not to be had: then the table grows as it is needed
 }
 
 /// A gateway that serves.

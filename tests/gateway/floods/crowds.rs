@@ -27,6 +27,14 @@ fn no_memory_is_in_huge_pages_which_the_kernel_would_fill_again() {
     assert_eq!(status(&gateway, "THP_enabled"), "0");
 }
 
+#[test]
+fn descriptors_for_every_client_have_room_before_the_first_comes() {
+    let upstream = upstream();
+    let gateway = gateway(&[upstream.address], "", "max_connections = 900\n");
+    let room: usize = status(&gateway, "FDSize").parse().unwrap();
+    assert!((900..2000).contains(&room), "{room}");
+}
+
 fn come_and_go(gateway: &Gateway, number: usize) {
     let mut crowd: Vec<_> = (0..number).map(|_| connect(gateway.address("front"))).collect();
     for client in &mut crowd {
