@@ -8,11 +8,13 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The size of a buffer: three TLS records, and less than a segment of loopback (65,483 bytes). A write of a little more
@@ -20,6 +22,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const BUFFER: usize = 48 * 1024;
 /// How many unused buffers a worker keeps.
 const STOCK: usize = 16;
+
+/// What bytes are relayed between.
+pub trait End: AsyncRead + AsyncWrite + Unpin {
+    /// False where a read would certainly find nothing; to ask must cost next to nothing.
+    fn may_have_news(&self) -> bool {
+        true
+    }
+}
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -49,8 +59,8 @@ pub enum Broken {
 /// that breaks is never passed on as an end: the caller resets the other side, so that a truncation looks like one.
 pub async fn relay<C, U>(client: &mut C, upstream: &mut U, idle: Duration) -> Relayed
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    C: End,
+    U: End,
 {
     let mut up = Direction::default();
     let mut down = Direction::default();
@@ -139,6 +149,8 @@ struct Direction {
     moved: u64,
     /// Something was written since the last flush.
     unflushed: bool,
+    /// Everything is written and flushed, and this task is woken when the source has more.
+    rests: bool,
     stage: Stage,
 }
 
@@ -172,9 +184,14 @@ impl Direction {
         spare: &mut Spare,
     ) -> Poll<Result<(), Fault>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: End,
+        W: End,
     {
+        // As one of two directions moves, the other mostly waits: its source wakes this task, which stays the same.
+        if mem::take(&mut self.rests) && !from.may_have_news() {
+            self.rests = true;
+            return Poll::Pending;
+        }
         loop {
             ready!(self.poll_write_out(cx, to, spare)).map_err(Fault::Write)?;
             match self.stage {
@@ -186,6 +203,8 @@ impl Direction {
                             ready!(Pin::new(to).poll_flush(cx)).map_err(Fault::Write)?;
                             self.unflushed = false;
                         }
+                        // A task that has used up its turn is told to wait too, and nothing but its next turn wakes it.
+                        self.rests = has_budget_remaining();
                         return Poll::Pending;
                     }
                 },
@@ -287,9 +306,61 @@ fn give_back(buffer: Box<[u8]>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::tcp::Tcp;
+
+    impl End for DuplexStream {}
+
+    impl End for Tcp {
+        fn may_have_news(&self) -> bool {
+            Tcp::may_have_news(self)
+        }
+    }
+
+    async fn pair() -> (TcpStream, Tcp) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let outer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (outer, listener.accept().await.unwrap().0.into())
+    }
+
+    /// Both directions of a session over sockets, in turns and at once, with more than one turn of a task moves.
+    #[tokio::test(flavor = "current_thread")]
+    async fn sockets_are_relayed_in_turns_and_both_ways_at_once() {
+        let ((mut client, mut gateway_client), (mut server, mut gateway_server)) = (pair().await, pair().await);
+        let session =
+            tokio::spawn(async move { relay(&mut gateway_client, &mut gateway_server, Duration::from_secs(50)).await });
+        let mut byte = [0; 3];
+        for _ in 0..500 {
+            client.write_all(b"ask").await.unwrap();
+            server.read_exact(&mut byte).await.unwrap();
+            server.write_all(b"say").await.unwrap();
+            client.read_exact(&mut byte).await.unwrap();
+        }
+        let sent: Vec<u8> = (0..30_000_000_u32).map(|i| (i % 251) as u8).collect();
+        let both = [client, server].map(|end| {
+            let sent = sent.clone();
+            tokio::spawn(async move {
+                let (mut reading, mut writing) = end.into_split();
+                let writer = async {
+                    writing.write_all(&sent).await.unwrap();
+                    writing.shutdown().await.unwrap();
+                };
+                let mut got = Vec::new();
+                let (read, ()) = tokio::join!(reading.read_to_end(&mut got), writer);
+                read.unwrap();
+                got == sent
+            })
+        });
+        for end in both {
+            assert!(end.await.unwrap());
+        }
+        let relayed = session.await.unwrap();
+        assert!(relayed.broken.is_none());
+        assert_eq!((relayed.to_upstream, relayed.to_client), (30_001_500, 30_001_500));
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_half_close_is_passed_on_while_the_other_direction_goes_on() {

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::EndpointMetrics;
+use crate::relay::End;
 use crate::tcp::Tcp;
 
 /// A client's connection, after the handshake if there is one.
@@ -76,6 +77,17 @@ impl fmt::Debug for Stream {
             Transport::Tls(_) => "tls",
         };
         f.debug_struct("Stream").field("transport", &kind).field("ahead", &self.ahead.len()).finish()
+    }
+}
+
+impl End for Stream {
+    fn may_have_news(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(socket) => {
+                self.ahead.has_remaining() || socket.ahead.has_remaining() || socket.tcp.may_have_news()
+            }
+            Transport::Tls(_) => true,
+        }
     }
 }
 

@@ -32,6 +32,13 @@ impl Deref for Tcp {
 }
 
 impl Tcp {
+    /// Whether a read might find something, as far as tokio knows: if not, it would find nothing. Neither asks the kernel nor has
+    /// anybody woken.
+    #[must_use]
+    pub fn may_have_news(&self) -> bool {
+        self.0.try_io(Interest::READABLE, || Ok(())).is_ok()
+    }
+
     /// Makes a call that moves up to `wanted` bytes, where the socket is ready for it.
     ///
     /// Fewer bytes say that it is ready no more, as an error of the kind `WouldBlock` does: tokio is told so at once, which

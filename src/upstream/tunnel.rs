@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::dial::Open;
 use super::lease::Lease;
 use super::wire::Wire;
+use crate::relay::End;
 
 /// The upstream's end of a switched connection. It counts as open until it is dropped.
 #[derive(Debug)]
@@ -33,6 +34,12 @@ impl Tunnel {
     /// look complete to the server.
     pub fn abort(&self) {
         self.wire.abort();
+    }
+}
+
+impl End for Tunnel {
+    fn may_have_news(&self) -> bool {
+        self.ahead.has_remaining() || self.wire.may_have_news()
     }
 }
 

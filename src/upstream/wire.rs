@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::relay::End;
 use crate::stream::gather;
 use crate::tcp::Tcp;
 
@@ -63,6 +64,15 @@ impl fmt::Debug for Wire {
             Self::Plain(_) => "Plain",
             Self::Tls(_) => "Tls",
         })
+    }
+}
+
+impl End for Wire {
+    fn may_have_news(&self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.may_have_news(),
+            Self::Tls(_) => true,
+        }
     }
 }
 

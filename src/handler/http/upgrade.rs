@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
 use crate::handler::Timeouts;
+use crate::relay::End;
 use crate::stream::Stream;
 
 /// Takes what a service needs to switch protocols from a request's extensions; `None` where the client does not ask for
@@ -85,6 +86,12 @@ impl fmt::Display for NotUpgraded {
 }
 
 impl std::error::Error for NotUpgraded {}
+
+impl End for Upgraded {
+    fn may_have_news(&self) -> bool {
+        self.stream.may_have_news()
+    }
+}
 
 impl AsyncRead for Upgraded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
