@@ -47,7 +47,7 @@ const RESET_BEFORE_ACCEPT: usize = 32;
 /// Streams that we reset for the client's faults; more end the connection (CVE-2025-8671).
 const RESET_FOR_FAULTS: usize = 64;
 /// How long the stream of a client at fault stands before it is closed; see `paced`.
-const STAND: Duration = Duration::from_millis(500);
+const STAND: Duration = Duration::from_millis(600);
 /// How long closing it may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 

@@ -20,7 +20,7 @@ const FAULTS: u32 = 256;
 const FAULTS_PER_SECOND: u32 = 50;
 
 /// How many faults a head is that h2 has kept to itself: it was too large, so that reading it took as long as reading many.
-const FAULTS_OF_A_HEAD: u32 = 4;
+const FAULTS_OF_A_HEAD: u32 = 8;
 
 /// How many requests may have come and not been handed on yet.
 const ON_THEIR_WAY: u32 = 128;
