@@ -205,15 +205,12 @@ impl Keeper {
     /// Notes a failure: the instance is tried again, or stays closed.
     fn failed(&mut self, what: String) {
         self.failures += 1;
-        self.chain.enter(
-            if self.failures > FAILURES {
-                error!(endpoint = self.endpoint(), "the plugin failed too often, and stays closed until a reload");
-                Standing::Failed(what)
-            } else {
-                Standing::NotReady(what)
-            },
-            None,
-        );
+        if self.failures > FAILURES {
+            self.chain.enter(Standing::Failed(what), None);
+            error!(endpoint = self.endpoint(), "the plugin failed too often, and stays closed until a reload");
+        } else {
+            self.chain.enter(Standing::NotReady(what), None);
+        }
     }
 
     fn tell(&mut self, result: Result<(), ChainFault>) {

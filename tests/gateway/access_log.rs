@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use crate::support::client::{ask, connect, curl, get, reset};
+use crate::support::client::{ask, connect, curl, get, knock, reset};
 use crate::support::peers::free_address;
 use crate::support::tls::{certificates, endpoint_with, s_client};
 use crate::support::upstream::{Upstream, read_request};
@@ -177,14 +177,14 @@ fn a_client_that_leaves_is_told_from_an_upstream_that_fails() {
 fn a_sessions_line_tells_upstream_and_phases_and_why_it_failed() {
     let upstream = Upstream::start(drop);
     let mut gateway = Gateway::start(&format!("{}{JSON}", tcp_proxy(&[upstream.address], "")));
-    drop(connect(gateway.address("front")));
+    knock(gateway.address("front"));
     let seen = line(&mut gateway, "front");
     assert_eq!((&seen["upstream"], &seen["server"]), (&"app".into(), &upstream.address.to_string().into()), "{seen}");
     assert!(seen["connect_ms"].as_f64().unwrap() > 0.0 && seen["method"].is_null(), "{seen}");
 
     let dead = free_address();
     let mut gateway = Gateway::start(&tcp_proxy(&[dead], ""));
-    drop(connect(gateway.address("front")));
+    knock(gateway.address("front"));
     let seen = gateway.wait_for_access(" session ");
     assert_eq!(
         (field(&seen, "error"), field(&seen, "server")),

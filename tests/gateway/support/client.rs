@@ -35,6 +35,12 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Connects to one who may reset the connection at once, which an attempt with a deadline can be told of in the place of its
+/// success; and leaves.
+pub fn knock(address: SocketAddr) {
+    drop(TcpStream::connect(address));
+}
+
 /// As [`connect`], from an address of this machine's.
 pub fn connect_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

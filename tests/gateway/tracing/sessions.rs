@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use serde_json::Value;
 
-use crate::support::client::{connect, read_to_end, reset};
+use crate::support::client::{connect, knock, read_to_end, reset};
 use crate::support::collector::{Collector, attribute};
 use crate::support::peers::free_address;
 use crate::support::tls::{certificates, endpoint, endpoint_with, rustls};
@@ -103,7 +103,7 @@ fn a_session_that_ends_badly_says_why_and_is_a_failure_where_the_client_is_not_t
     let echo = "[endpoints.back]\nlisten = \"127.0.0.1:0\"\nclass = \"internal\"\nhandler = \"echo\"\n\
                 [handlers.echo]\ntype = \"echo\"\n";
     let gateway = Gateway::start(&tcp_proxy(&[dead], &format!("{echo}{}", collector.tracing(""))));
-    read_to_end(&mut connect(gateway.address("front")));
+    knock(gateway.address("front"));
     let refused = span(&collector);
     let keys = ["error.type", "portcullis.server"];
     assert_eq!(told(&refused, &keys), ["connection_refused", &dead.to_string()], "{refused:#}");
