@@ -264,12 +264,11 @@ fn run(recipe: Recipe, plan: Plan, telemetry: Telemetry, origin: Origin) -> Resu
         let served = control.start(Arc::clone(&state), reload.clone(), running.wishes.clone(), stop.clone())?;
         running.control = Some((stop, served));
     }
-    let stop = Drain::new();
-    let keeper = Keeper::start(Arc::clone(&state), reload, challenges, renewal_wishes, stop.clone())?;
-    running.acme = Some((stop, keeper));
-    open.cancel();
     state.set_lifecycle(Lifecycle::Serving);
     running.log_summary(&plan);
+    let stop = Drain::new();
+    running.acme = Some((stop.clone(), Keeper::start(state, reload, challenges, renewal_wishes, stop)?));
+    open.cancel();
     notify::ready();
     if let Some(predecessor) = predecessor {
         match predecessor.serving() {
