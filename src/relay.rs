@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::coop::has_budget_remaining;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The size of a buffer: three TLS records, and less than a segment of loopback (65,483 bytes). A write of a little more
@@ -116,7 +116,8 @@ impl Quiet {
             return Poll::Pending;
         }
         self.armed = true;
-        while alarm.as_mut().poll(cx).is_ready() {
+        // A task that has used up its turn would be told to wait without the alarm being set.
+        while pin!(unconstrained(alarm.as_mut())).poll(cx).is_ready() {
             let now = Instant::now();
             let next = if moved == self.seen { self.rest() } else { self.look_again(moved, now) };
             if next <= now {
@@ -413,6 +414,19 @@ mod tests {
         assert!(matches!(session.await.unwrap().broken, Some(Broken::Idle)));
         let late = last.elapsed().checked_sub(Duration::from_secs(16)).unwrap();
         assert!(late <= Duration::from_millis(2010), "{late:?}");
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_session_that_has_used_up_its_turn_still_ends_at_the_idle_deadline() {
+        const MUCH: usize = 200 * BUFFER;
+        let (mut client, mut gateway_client) = duplex(MUCH);
+        let (mut server, mut gateway_server) = duplex(MUCH);
+        client.write_all(&vec![0; MUCH]).await.unwrap(); // more than a task may move in a turn, all of it at hand
+        let session =
+            tokio::spawn(async move { relay(&mut gateway_client, &mut gateway_server, Duration::from_secs(16)).await });
+        server.read_exact(&mut vec![0; MUCH]).await.unwrap();
+        let relayed = tokio::time::timeout(Duration::from_secs(60), session).await.unwrap().unwrap();
+        assert!(matches!(relayed.broken, Some(Broken::Idle)));
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
