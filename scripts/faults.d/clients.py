@@ -25,13 +25,18 @@ def answer_on(client, asking=GET, seconds=10):
     """Asks, unless that was done before, and reads the upstream's "ok" to its end; returns head and all."""
     client.settimeout(seconds)
     client.sendall(asking)
-    answer = b""
-    while not answer.endswith(b"\r\n\r\nok"):
+    return read_to(client, b"\r\n\r\nok")
+
+
+def read_to(client, end):
+    """Reads until what came ends with `end`; returns all of it."""
+    came = b""
+    while not came.endswith(end):
         piece = client.recv(65536)
         if not piece:
             raise ConnectionError("closed before the answer's end")
-        answer += piece
-    return answer
+        came += piece
+    return came
 
 
 def status(port, path="/", seconds=10):

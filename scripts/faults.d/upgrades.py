@@ -8,7 +8,7 @@ import contextlib
 import multiprocessing
 import time
 
-from clients import GET, answer_on, connect
+from clients import GET, answer_on, connect, read_to
 from gateways import Gateway, has_ended
 from upstream import Upstream
 
@@ -110,12 +110,10 @@ def stream(port):
     """A stream whose other end is an echo."""
     client = connect(port)
     client.sendall(b"GET /switch HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        piece = client.recv(4096)
-        if not piece:
-            raise SystemExit("there is no stream")
-        head += piece
+    try:
+        head = read_to(client, b"\r\n\r\n")
+    except ConnectionError:
+        raise SystemExit("there is no stream") from None
     if not head.startswith(b"HTTP/1.1 101"):
         raise SystemExit(f"there is no stream: {head!r}")
     return client
