@@ -5,6 +5,7 @@
 //! `stream` for clients and by `upstream/wire` for servers.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -56,19 +58,35 @@ impl Tcp {
     }
 }
 
+/// What a message mostly fits into: to copy it from the stack costs less than libc's call does.
+const SMALL: usize = 8 * 1024;
+
 impl AsyncRead for Tcp {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if buf.initialized().len() < buf.capacity() {
-            return Pin::new(&mut self.0).poll_read(cx, buf); // to write zeros first would cost more
+        let wanted = buf.remaining();
+        let is_initialized = buf.initialized().len() == buf.capacity();
+        if !is_initialized && wanted > SMALL {
+            return Pin::new(&mut self.0).poll_read(cx, buf); // to write zeros first, or to copy, would cost more
         }
+        let turn = ready!(poll_proceed(cx));
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            let room = buf.initialize_unfilled();
-            let wanted = room.len();
-            let read = || Ok(recv(&self.0, room, RecvFlags::empty())?.0);
-            match self.once(Interest::READABLE, wanted, read) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|n| buf.advance(n))),
+            let read = self.once(Interest::READABLE, wanted, || {
+                if is_initialized {
+                    let n = recv(&self.0, buf.initialize_unfilled(), RecvFlags::empty())?.0;
+                    buf.advance(n);
+                    return Ok(n);
+                }
+                let mut space = [const { MaybeUninit::uninit() }; SMALL];
+                let ((got, _), n) = recv(&self.0, &mut space[..wanted], RecvFlags::empty())?;
+                buf.put_slice(got);
+                Ok(n)
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.0.poll_read_ready(cx))?,
+                read => {
+                    turn.made_progress();
+                    return Poll::Ready(read.map(drop));
+                }
             }
         }
     }
@@ -76,12 +94,15 @@ impl AsyncRead for Tcp {
 
 impl AsyncWrite for Tcp {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let turn = ready!(poll_proceed(cx));
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
             let write = || Ok(send(&self.0, bytes, SendFlags::NOSIGNAL)?);
             match self.once(Interest::WRITABLE, bytes.len(), write) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.0.poll_write_ready(cx))?,
+                written => {
+                    turn.made_progress();
+                    return Poll::Ready(written);
+                }
             }
         }
     }

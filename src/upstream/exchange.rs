@@ -118,7 +118,7 @@ impl Upstream {
         key: Option<u64>,
         early: Early<'_>,
     ) -> Result<Answered, ExchangeError> {
-        let mut course = Course::new(Instant::now(), key);
+        let mut course = Course::new(Instant::now(), key, &self.timeouts);
         self.here().budget.earn(self.policy.retries.budget);
         let mut lease = self.first_lease(&mut course).await?;
         let mut now = course.begun;
@@ -180,12 +180,6 @@ impl Upstream {
         ExchangeError { failure, server: Arc::clone(&self.name), trail: course.end() }
     }
 
-    /// Until when an attempt may take, from the dial to the head of the response.
-    pub(super) fn until(&self, course: &Course) -> Option<Instant> {
-        let total = self.timeouts.total.map(|total| course.begun + total);
-        course.attempt_until.into_iter().chain(total).min()
-    }
-
     /// Sends the request to one server, over a kept connection if there is one.
     async fn try_server(
         &self,
@@ -195,7 +189,7 @@ impl Upstream {
         now: Instant,
         early: Early<'_>,
     ) -> Result<Came, Box<Failed>> {
-        course.attempt_until = self.timeouts.attempt.map(|attempt| now + attempt);
+        course.deadlines.attempt = self.timeouts.attempt.map(|attempt| now + attempt);
         if self.policy.protocol == Protocol::Http2 {
             return Box::pin(self.attempt_http2(lease, request, course, early)).await;
         }
@@ -209,7 +203,8 @@ impl Upstream {
                 outcome => return outcome,
             }
         }
-        match Box::pin(self.dial(&lease, self.until(course), Use::Requests, &mut course.trail.connect)).await {
+        let until = course.deadlines.until();
+        match Box::pin(self.dial(&lease, until, Use::Requests, &mut course.trail.connect)).await {
             Ok(wire) => {
                 let link = Link::new(wire, lease.opened());
                 self.attempt(lease, link, request, course, Instant::now(), early).await
@@ -228,27 +223,13 @@ impl Upstream {
         sent: Instant,
         early: Early<'_>,
     ) -> Result<Came, Box<Failed>> {
-        let deadlines = self.deadlines(course, &request, sent);
+        course.deadlines.begin(sent, request.progress());
         course.sent += 1;
         lease.metrics.here().requests.add(1);
-        match await_head(&mut link, &mut request, &deadlines, early).await {
-            Ok(head) if head.status == StatusCode::SWITCHING_PROTOCOLS && !has_agreed(&head, &request) => {
-                Err(Failed::new(Failure::Switch, lease, request))
-            }
-            // Boxed, since it passes through many hands.
-            Ok(head) => Ok(Came::Http1(Box::new(Came1 { lease, link, head, request, deadlines }))),
+        match await_head(&mut link, &mut request, &course.deadlines, early).await {
+            Ok(()) if switches_unasked(link.head(), &request) => Err(Failed::new(Failure::Switch, lease, request)),
+            Ok(()) => Ok(Came::Http1(Came1 { lease, link, request })),
             Err(failure) => Err(Failed::new(failure, lease, request)),
-        }
-    }
-
-    /// What an attempt that begins at `begun` measures its waits by.
-    pub(super) fn deadlines(&self, course: &Course, request: &Sending, begun: Instant) -> Deadlines {
-        Deadlines {
-            begun,
-            attempt: course.attempt_until,
-            total: self.timeouts.total.map(|total| course.begun + total),
-            timeouts: self.timeouts,
-            progress: request.progress(),
         }
     }
 }
@@ -276,14 +257,14 @@ fn may_be_repeated(failure: &Failure, request: &Sending) -> bool {
 
 /// A response whose head has come.
 pub(super) enum Came {
-    Http1(Box<Came1>),
+    Http1(Came1),
     Http2(Box<Came2>),
 }
 
 impl Came {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Http1(came) => came.head.status,
+            Self::Http1(came) => came.link.head().status,
             Self::Http2(came) => came.status(),
         }
     }
@@ -320,20 +301,19 @@ impl Came {
 /// A response whose head has come over HTTP/1.1, and where the rest of it comes from.
 pub(super) struct Came1 {
     lease: Lease,
+    /// It holds the head.
     link: Box<Link>,
-    head: Parts,
     request: Box<Sending>,
-    deadlines: Deadlines,
 }
 
 impl Lease {
     /// Counts an answer whose head has come, and says when that was.
-    pub(super) fn answered(&self, status: StatusCode, deadlines: &Deadlines, course: &mut Course) -> Instant {
+    pub(super) fn answered(&self, status: StatusCode, course: &mut Course) -> Instant {
         let now = Instant::now();
         self.health.succeeded(now);
         let counters = self.metrics.here();
         counters.responses.count(status.as_u16().into());
-        counters.response_seconds.observe(now.duration_since(deadlines.begun));
+        counters.response_seconds.observe(now.duration_since(course.deadlines.begun));
         (course.trail.server, course.trail.answered) = (Some(Arc::clone(&self.name)), Some(now));
         course.attempt_answered(status);
         now
@@ -359,7 +339,7 @@ async fn await_head(
     request: &mut Sending,
     deadlines: &Deadlines,
     early: Early<'_>,
-) -> Result<Parts, Failure> {
+) -> Result<(), Failure> {
     link.begin();
     poll_fn(|cx| {
         if let Poll::Ready(Err(BodyFailed)) = link.poll_send(cx, request) {
@@ -376,23 +356,25 @@ async fn await_head(
 
 impl Came1 {
     /// Gives the connection to the response's body, or to the protocol that it switched to.
-    fn accept(self: Box<Self>, course: &mut Course) -> Answered {
-        let Self { lease, link, head, request, deadlines } = *self;
-        let now = lease.answered(head.status, &deadlines, course);
+    fn accept(self, course: &mut Course) -> Answered {
+        let Self { lease, mut link, request } = self;
+        let head = link.take_head();
+        let now = lease.answered(head.status, course);
         let answer = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let (wire, ahead, open) = link.into_parts();
             Answer::Switched(Response::from_parts(head, ()), Tunnel::new(wire, ahead, open, lease))
         } else {
-            let body = ResponseBody::new(lease, link, request, deadlines, now);
+            let body = ResponseBody::new(lease, link, request, &course.deadlines, now);
             Answer::Response(Response::from_parts(head, body))
         };
         Answered { answer, trail: course.end() }
     }
 }
 
-/// Whether a server may switch: it was asked to, and has had all of the request.
-fn has_agreed(head: &Parts, request: &Sending) -> bool {
-    request.is_complete() && request.offered().is_some_and(|offered| is_one_of(head.headers.get(UPGRADE), offered))
+/// Whether the server switches protocols, and was not asked to, or has not had all of the request.
+fn switches_unasked(head: &Parts, request: &Sending) -> bool {
+    let is_agreed = |offered| is_one_of(head.headers.get(UPGRADE), offered);
+    head.status == StatusCode::SWITCHING_PROTOCOLS && !(request.is_complete() && request.offered().is_some_and(is_agreed))
 }
 
 /// Whether a 101 switches to a protocol that was offered; it has to say which (RFC 9110, section 7.8).

@@ -36,7 +36,6 @@ pub(super) struct Came2 {
     response: Response<RecvStream>,
     pump: Pump,
     timer: Timer,
-    deadlines: Deadlines,
 }
 
 impl Upstream {
@@ -48,11 +47,11 @@ impl Upstream {
         course: &mut Course,
         early: Early<'_>,
     ) -> Result<Came, Box<Failed>> {
-        let ticket = match self.http2_connection(&lease, self.until(course), &mut course.trail.connect).await {
+        let ticket = match self.http2_connection(&lease, course.deadlines.until(), &mut course.trail.connect).await {
             Ok(ticket) => ticket,
             Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
         };
-        let deadlines = self.deadlines(course, &request, Instant::now());
+        course.deadlines.begin(Instant::now(), request.progress());
         course.sent += 1;
         lease.metrics.here().requests.add(1);
         let (response, stream) = match ticket.open(&mut request) {
@@ -60,11 +59,11 @@ impl Upstream {
             Err(error) => return Err(Failed::new(failure(&error), lease, request)),
         };
         let (mut pump, mut timer) = (Pump::new(stream, request), Timer::default());
-        match await_head(response, &mut pump, &mut timer, &deadlines, early).await {
+        match await_head(response, &mut pump, &mut timer, &course.deadlines, early).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Err(Failed::new(Failure::Switch, lease, pump.into_request())) // RFC 9113, section 8.6
             }
-            Ok(response) => Ok(Came::Http2(Box::new(Came2 { lease, ticket, response, pump, timer, deadlines }))),
+            Ok(response) => Ok(Came::Http2(Box::new(Came2 { lease, ticket, response, pump, timer }))),
             Err(failure) => {
                 if matches!(failure, Failure::ResponseTimeout | Failure::AttemptTimeout | Failure::WriteTimeout) {
                     ticket.retire(); // nobody else is to wait for a connection that may be dead
@@ -78,13 +77,13 @@ impl Upstream {
 impl Came2 {
     /// Gives the stream to the response's body.
     pub(super) fn accept(self, course: &mut Course) -> Answered {
-        let Self { lease, ticket, response, pump, timer, deadlines } = self;
+        let Self { lease, ticket, response, pump, timer } = self;
         let (head, stream) = response.into_parts();
-        lease.answered(head.status, &deadlines, course);
+        lease.answered(head.status, course);
         let body = if stream.is_end_stream() {
             ResponseBody::empty()
         } else {
-            let receiving = Receiving::new(&head, lease, ticket, stream, pump, timer, deadlines);
+            let receiving = Receiving::new(&head, lease, ticket, stream, pump, timer, course.deadlines.clone());
             ResponseBody::over_http2(Box::new(receiving))
         };
         Answered { answer: Answer::Response(Response::from_parts(head, body)), trail: course.end() }

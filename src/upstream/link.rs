@@ -41,6 +41,8 @@ pub(super) struct Link {
     heard: bool,
     /// How many interim responses have come, and how large their heads were together.
     interim: (u8, usize),
+    /// The head of the response, once it has come and until it is taken.
+    head: Parts,
     reading: Reading,
     /// The server means to keep the connection.
     kept: bool,
@@ -75,6 +77,7 @@ impl Link {
             reach: LEAST_READ,
             heard: false,
             interim: (0, 0),
+            head: response_head::empty(),
             reading: Reading::Done,
             kept: true,
             timer: None,
@@ -95,7 +98,7 @@ impl Link {
         sending.poll(cx, &mut self.wire)
     }
 
-    /// Reads the head of the response to `request`; interim ones before it go to `early`.
+    /// Reads the head of the response to `request`, to be [taken](Self::take_head); interim ones before it go to `early`.
     ///
     /// # Errors
     /// It does not come, or cannot be passed on.
@@ -104,27 +107,28 @@ impl Link {
         cx: &mut Context<'_>,
         request: &mut Sending,
         early: Early<'_>,
-    ) -> Poll<Result<Parts, Failure>> {
+    ) -> Poll<Result<(), Failure>> {
         loop {
-            if let Some(head) = self.take_head()? {
-                let parts = response_head::parse(&head, request.take_space())?;
-                if parts.status.is_informational() && parts.status.as_u16() != 101 {
+            if let Some(head) = self.next_head()? {
+                response_head::parse(&head, &mut self.head, request.space())?;
+                let status = self.head.status;
+                if status.is_informational() && status.as_u16() != 101 {
                     let (count, bytes) = self.interim;
                     self.interim = (count + 1, bytes + head.len());
                     if count >= MOST_INTERIM || bytes + head.len() > MOST_INTERIM_BYTES {
                         return Poll::Ready(Err(TOO_MUCH_INTERIM));
                     }
-                    early(Response::from_parts(parts, ()));
+                    early(Response::from_parts(self.take_head(), ()));
                     continue;
                 }
-                self.kept = response_head::keeps_connection(&parts);
-                self.reading = match response_head::body_kind(&parts, request.is_head())? {
+                self.kept = response_head::keeps_connection(&self.head);
+                self.reading = match response_head::body_kind(&self.head, request.is_head())? {
                     BodyKind::Length(0) => Reading::Done,
                     BodyKind::Length(left) => Reading::Length(left),
                     BodyKind::Chunked => Reading::Chunks(Box::default()),
                     BodyKind::Rest => Reading::Rest,
                 };
-                return Poll::Ready(Ok(parts));
+                return Poll::Ready(Ok(()));
             }
             match ready!(self.poll_read(cx)) {
                 Ok(n) if n > 0 => {}
@@ -133,8 +137,18 @@ impl Link {
         }
     }
 
+    /// The head of the response.
+    pub(super) fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// The head of the response, which is not here any more then.
+    pub(super) fn take_head(&mut self) -> Parts {
+        std::mem::replace(&mut self.head, response_head::empty())
+    }
+
     /// The next head, if it has come whole; what was read behind it becomes `unread`.
-    fn take_head(&mut self) -> Result<Option<Bytes>, Failure> {
+    fn next_head(&mut self) -> Result<Option<Bytes>, Failure> {
         if !self.unread.is_empty() {
             // Behind an interim response; the rest of the head must come to stand behind this.
             let mut whole = BytesMut::from(std::mem::take(&mut self.unread));

@@ -59,19 +59,37 @@ impl Progress {
 }
 
 /// What an exchange measures its waits by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Deadlines {
+    /// When the request began to be sent to the server that has it now.
     pub(super) begun: Instant,
-    pub(super) timeouts: UpstreamTimeouts,
     /// When this attempt is over, if its head has not come.
     pub(super) attempt: Option<Instant>,
     /// When the whole exchange is.
     pub(super) total: Option<Instant>,
+    response: Duration,
+    body: Duration,
     /// `None` where the request has no body.
-    pub(super) progress: Option<Arc<Progress>>,
+    progress: Option<Arc<Progress>>,
 }
 
 impl Deadlines {
+    /// For an exchange that begins at `begun`.
+    pub(super) fn new(begun: Instant, timeouts: &UpstreamTimeouts) -> Self {
+        let total = timeouts.total.map(|total| begun + total);
+        Self { begun, attempt: None, total, response: timeouts.response, body: timeouts.body, progress: None }
+    }
+
+    /// The request, whose body's `progress` this is, is sent to a server from `now` on.
+    pub(super) fn begin(&mut self, now: Instant, progress: Option<Arc<Progress>>) {
+        (self.begun, self.progress) = (now, progress);
+    }
+
+    /// Until when the attempt may take, from the dial to the head of the response.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.attempt.into_iter().chain(self.total).min()
+    }
+
     /// Where the request's body stands; one that never was is done.
     pub(super) fn phase(&self) -> Phase {
         self.progress.as_ref().map_or(Phase::Done, |progress| progress.phase())
@@ -81,9 +99,9 @@ impl Deadlines {
     pub(super) fn head(&self) -> Instant {
         let moved = self.progress.as_ref().map_or(self.begun, |progress| progress.moved());
         let due = match self.phase() {
-            Phase::Done | Phase::Failed => moved + self.timeouts.response,
-            Phase::Moving => moved + self.timeouts.body,
-            Phase::AwaitingClient => Instant::now() + self.timeouts.body,
+            Phase::Done | Phase::Failed => moved + self.response,
+            Phase::Moving => moved + self.body,
+            Phase::AwaitingClient => Instant::now() + self.body,
         };
         [self.attempt, self.total].into_iter().flatten().fold(due, Instant::min)
     }
@@ -108,7 +126,7 @@ impl Deadlines {
             (Some(_), Phase::AwaitingClient) => Instant::now(),
             (Some(progress), _) => since.max(progress.moved()),
         };
-        self.total.into_iter().fold(from + self.timeouts.body, Instant::min)
+        self.total.into_iter().fold(from + self.body, Instant::min)
     }
 }
 
@@ -120,7 +138,9 @@ mod tests {
     fn deadlines(progress: Option<Arc<Progress>>) -> Deadlines {
         let [connect, response, body, idle] = [1, 20, 5, 60].map(Duration::from_secs);
         let timeouts = UpstreamTimeouts { connect, response, body, idle, attempt: None, total: None };
-        Deadlines { begun: Instant::now(), timeouts, attempt: None, total: None, progress }
+        let mut deadlines = Deadlines::new(Instant::now(), &timeouts);
+        deadlines.begin(deadlines.begun, progress);
+        deadlines
     }
 
     #[test]

@@ -45,14 +45,14 @@ impl ResponseBody {
         lease: Lease,
         mut link: Box<Link>,
         request: Box<Sending>,
-        deadlines: Deadlines,
+        deadlines: &Deadlines,
         now: Instant,
     ) -> Self {
         if let Some(whole) = link.take_whole_body() {
             keep(&lease, link, &request, now);
             return Self { whole, source: None, stream: None };
         }
-        let source = Some(Box::new(Source { lease, link, request, deadlines, waiting: None }));
+        let source = Some(Box::new(Source { lease, link, request, deadlines: deadlines.clone(), waiting: None }));
         Self { whole: Bytes::new(), source, stream: None }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Used by `link` and, for trailers, by `chunks`. Refuses what could be read in two ways.
 
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 
 use bytes::Bytes;
 use httparse::{Header, ParserConfig};
@@ -47,27 +47,32 @@ pub(super) fn may_begin(bytes: &[u8]) -> bool {
     bytes[..n] == START[..n]
 }
 
-/// Reads a whole head. `fields` is an empty map, for its memory.
-pub(super) fn parse(head: &Bytes, fields: HeaderMap) -> Result<Parts, Failure> {
+/// A head without any fields, to be [filled](parse).
+pub(super) fn empty() -> Parts {
+    Response::new(()).into_parts().0
+}
+
+/// Reads a whole head into `parts`, which are [empty]. They get the memory of `space`, an empty map.
+pub(super) fn parse(head: &Bytes, parts: &mut Parts, space: &mut HeaderMap) -> Result<(), Failure> {
     // Not initialized: that would cost as much as the parsing.
-    let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut places = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
-    match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut space) {
+    match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut places) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Failure::HeadTooLarge),
         _ => return Err(MALFORMED),
     }
-    let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MALFORMED)?;
     parts.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    parts.headers = filled(fields, parsed.headers, head).ok_or(MALFORMED)?;
+    mem::swap(&mut parts.headers, space);
+    fill(&mut parts.headers, parsed.headers, head).ok_or(MALFORMED)?;
     let reason = parsed.reason.unwrap_or_default();
     if Some(reason) != parts.status.canonical_reason()
         && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
     {
         parts.extensions.insert(reason); // the engine writes it to an HTTP/1.1 client
     }
-    Ok(parts)
+    Ok(())
 }
 
 /// Reads a whole trailer section, the empty line included.
@@ -75,20 +80,22 @@ pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
     let mut space = [httparse::EMPTY_HEADER; MOST_FIELDS];
     match httparse::parse_headers(section, &mut space) {
         Ok(httparse::Status::Complete((length, headers))) if length == section.len() => {
-            filled(HeaderMap::new(), headers, section).ok_or("a trailer is malformed")
+            let mut trailers = HeaderMap::new();
+            fill(&mut trailers, headers, section).ok_or("a trailer is malformed")?;
+            Ok(trailers)
         }
         _ => Err("the trailers are malformed"),
     }
 }
 
 /// Fills a map; the values are parts of `bytes`, from which they were parsed.
-fn filled(mut fields: HeaderMap, parsed: &[Header<'_>], bytes: &Bytes) -> Option<HeaderMap> {
+fn fill(fields: &mut HeaderMap, parsed: &[Header<'_>], bytes: &Bytes) -> Option<()> {
     fields.reserve(parsed.len() + 1); // `Via` comes later
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         fields.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?);
     }
-    Some(fields)
+    Some(())
 }
 
 /// How the body's end is known. `is_head` says that the request's method was HEAD.
@@ -149,8 +156,13 @@ mod tests {
         Bytes::from(format!("{}\r\n\r\n", lines.join("\r\n")))
     }
 
+    fn parsed(head: &Bytes) -> Result<Parts, Failure> {
+        let mut parts = empty();
+        parse(head, &mut parts, &mut HeaderMap::new()).map(|()| parts)
+    }
+
     fn kind(lines: &[&str], is_head: bool) -> Result<BodyKind, Failure> {
-        body_kind(&parse(&head(lines), HeaderMap::new())?, is_head)
+        body_kind(&parsed(&head(lines))?, is_head)
     }
 
     #[test]
@@ -166,14 +178,14 @@ mod tests {
 
     #[test]
     fn status_version_reason_and_fields_are_read() {
-        let parts = parse(&head(&["HTTP/1.0 299 Odd", "A: b", "a: c", "D:"]), HeaderMap::new()).unwrap();
+        let parts = parsed(&head(&["HTTP/1.0 299 Odd", "A: b", "a: c", "D:"])).unwrap();
         assert_eq!((parts.status.as_u16(), parts.version), (299, Version::HTTP_10));
         assert_eq!(parts.extensions.get::<ReasonPhrase>().unwrap().as_bytes(), b"Odd");
         assert_eq!(parts.headers.get_all("a").iter().collect::<Vec<_>>(), ["b", "c"]);
         assert_eq!(parts.headers["d"], "");
-        assert!(parse(&head(&["HTTP/1.1 200 OK"]), HeaderMap::new()).unwrap().extensions.is_empty());
+        assert!(parsed(&head(&["HTTP/1.1 200 OK"])).unwrap().extensions.is_empty());
         for line in ["HTTP/1.1 20 OK", "HTTP/1.1 099 OK", "HTTP/2 200 OK", "nonsense"] {
-            assert!(matches!(parse(&head(&[line]), HeaderMap::new()), Err(Failure::Protocol(_))), "{line}");
+            assert!(matches!(parsed(&head(&[line])), Err(Failure::Protocol(_))), "{line}");
         }
     }
 
@@ -212,7 +224,7 @@ mod tests {
             (&["HTTP/1.0 200 OK", "Connection: keep-alive"], true),
             (&["HTTP/1.0 200 OK", "Connection: keep-alive", "Connection: close"], false),
         ] {
-            assert_eq!(keeps_connection(&parse(&head(lines), HeaderMap::new()).unwrap()), kept, "{lines:?}");
+            assert_eq!(keeps_connection(&parsed(&head(lines)).unwrap()), kept, "{lines:?}");
         }
     }
 
@@ -221,7 +233,7 @@ mod tests {
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let whole = Bytes::from([b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat());
             if let Some(end) = end(&whole, 0) {
-                let _ = parse(&whole.slice(..end), HeaderMap::new()).map(|parts| body_kind(&parts, false));
+                let _ = parsed(&whole.slice(..end)).map(|parts| body_kind(&parts, false));
             }
             let _ = trailers(&Bytes::from(bytes));
         }

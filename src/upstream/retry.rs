@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::exchange::Failure;
 use super::lease::{Found, Lease};
+use super::progress::Deadlines;
 use super::sending::Sending;
-use super::{Server, Upstream};
+use super::{Server, Upstream, UpstreamTimeouts};
 use crate::metrics::RetryReason;
 use crate::trace::Attempt;
 use crate::trail::Trail;
@@ -66,15 +67,16 @@ pub(super) struct Course {
     tried: Vec<Arc<Server>>,
     /// To how many servers it may have been sent.
     pub(super) sent: u32,
-    /// When the attempt that is under way is over.
-    pub(super) attempt_until: Option<Instant>,
+    /// Until when the attempt that is under way may take.
+    pub(super) deadlines: Deadlines,
     /// What is told of it afterwards.
     pub(super) trail: Trail,
 }
 
 impl Course {
-    pub(super) fn new(begun: Instant, key: Option<u64>) -> Self {
-        Self { begun, key, tried: Vec::new(), sent: 0, attempt_until: None, trail: Trail::default() }
+    pub(super) fn new(begun: Instant, key: Option<u64>, timeouts: &UpstreamTimeouts) -> Self {
+        let deadlines = Deadlines::new(begun, timeouts);
+        Self { begun, key, tried: Vec::new(), sent: 0, deadlines, trail: Trail::default() }
     }
 
     /// An attempt at a server begins; it is told as a span of its own, where the trace is recorded.

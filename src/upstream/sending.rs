@@ -187,9 +187,9 @@ impl Sending {
         self.is_head
     }
 
-    /// An empty map for the answer's fields.
-    pub(super) fn take_space(&mut self) -> HeaderMap {
-        mem::take(&mut self.space)
+    /// An empty map, for its memory.
+    pub(super) fn space(&mut self) -> &mut HeaderMap {
+        &mut self.space
     }
 
     /// The protocols that the server may switch to.

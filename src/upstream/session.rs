@@ -32,7 +32,7 @@ impl Upstream {
     /// # Errors
     /// No server could be reached, or none has room; it is counted.
     pub async fn open_session(&self, key: Option<u64>) -> Result<Session, ExchangeError> {
-        let mut course = Course::new(Instant::now(), key);
+        let mut course = Course::new(Instant::now(), key, &self.timeouts);
         let mut lease = self.first_lease(&mut course).await?;
         loop {
             match self.dial(&lease, None, Use::Bytes, &mut course.trail.connect).await {

@@ -2,6 +2,8 @@
 //!
 //! Pure. Used by `turn`, for heads and for trailers.
 
+use std::mem;
+
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
@@ -10,26 +12,27 @@ use super::super::fault::Fault;
 use super::super::field::{Lines, split};
 use super::super::head::{Accepted, FieldSpan};
 
-/// Makes a request of `head`, whose `fields` stand where these say. `space` is an empty map, for its memory.
+/// Makes a request of `head`, whose `fields` stand where these say. `space` is an empty map, whose memory it gets.
 ///
 /// The types are stricter than the grammar here and there; what they do not take is refused.
 pub(in crate::handler::http) fn request(
     head: &Bytes,
     accepted: &Accepted,
     fields: &[FieldSpan],
-    mut space: HeaderMap,
+    space: &mut HeaderMap,
 ) -> Result<Request<()>, Fault> {
     let mut request = Request::new(());
+    mem::swap(request.headers_mut(), space);
     *request.method_mut() = Method::from_bytes(accepted.method.of(head)).map_err(|_| METHOD)?;
     *request.uri_mut() = Uri::from_maybe_shared(head.slice(accepted.target.range())).map_err(|_| TARGET)?;
     *request.version_mut() = if accepted.is_11 { Version::HTTP_11 } else { Version::HTTP_10 };
-    space.reserve(fields.len());
+    let map = request.headers_mut();
+    map.reserve(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.of(head)).map_err(|_| FIELD)?;
         let value = HeaderValue::from_maybe_shared(head.slice(field.value.range())).map_err(|_| FIELD)?;
-        space.append(name, value);
+        map.append(name, value);
     }
-    *request.headers_mut() = space;
     Ok(request)
 }
 

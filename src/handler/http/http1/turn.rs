@@ -158,7 +158,7 @@ impl Http1<'_> {
     /// Takes the head off what was read.
     fn take_request(&mut self, accepted: &Accepted) -> Result<Request<()>, Fault> {
         let head = self.wire.input.split_to(accepted.len).freeze();
-        request(&head, accepted, self.scanner.head().fields(), mem::take(&mut self.spare))
+        request(&head, accepted, self.scanner.head().fields(), &mut self.spare)
     }
 
     /// Waits for the service's answer, and meanwhile lets it have the request's body. A fault in the request is answered
@@ -314,16 +314,16 @@ impl Http1<'_> {
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         let framing = framing::begin(&mut self.wire.output, head, length, &mut turn.terms);
         let mut left = Left { framing, broken: None };
-        self.keep_spare(mem::take(&mut head.headers));
+        self.keep_spare(&mut head.headers);
         poll_fn(|cx| self.poll_answer(cx, body.as_mut(), &mut left, turn)).await?;
         turn.exchange.completed();
         Ok(())
     }
 
-    fn keep_spare(&mut self, mut fields: HeaderMap) {
+    fn keep_spare(&mut self, fields: &mut HeaderMap) {
         if fields.capacity() <= SPARE {
             fields.clear();
-            self.spare = fields;
+            mem::swap(&mut self.spare, fields);
         }
     }
 

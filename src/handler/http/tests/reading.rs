@@ -81,7 +81,7 @@ proptest! {
         let mut fields = [httparse::EMPTY_HEADER; 100];
         let mut request = httparse::Request::new(&mut fields);
         prop_assert_eq!(request.parse(&bytes), Ok(httparse::Status::Complete(accepted.len)));
-        let made = http1::request(&Bytes::from(bytes.clone()), &accepted, head.fields(), HeaderMap::new()).unwrap();
+        let made = http1::request(&Bytes::from(bytes.clone()), &accepted, head.fields(), &mut HeaderMap::new()).unwrap();
         prop_assert_eq!((Some(made.method().as_str()), accepted.is_11), (request.method, request.version == Some(1)));
         prop_assert_eq!(made.headers().len(), request.headers.len());
         for field in request.headers.iter() {
