@@ -263,7 +263,7 @@ impl HttpProxyService {
 impl Ready {
     async fn pass_on(self, info: &ConnectionInfo, interim: &Interim, via: &via::Name) -> Reply<ProxyBody> {
         let early = |head| interim.send(response::pass_back(head, via));
-        match self.upstream.exchange(self.request, self.key, &early).await {
+        match self.upstream.exchange(self.request, self.key, interim.begun(), &early).await {
             Ok(Answered { answer, trail }) => {
                 let told = Told { route: self.route, trail, error: None };
                 let mut reply = Reply::new(answered(answer, self.switch, via), told);

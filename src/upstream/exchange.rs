@@ -98,7 +98,7 @@ pub enum Failure {
 
 impl Upstream {
     /// Sends a request to one of the servers, chosen by `key` where the upstream is balanced by one, and waits for the head
-    /// of the response.
+    /// of the response. All of that begins `now`.
     ///
     /// A server that cannot be reached was sent nothing, so the next one is tried, each once, until twice the `connect`
     /// deadline is used up. A kept connection that proves closed is replaced once by a fresh one, where nothing was sent
@@ -116,12 +116,13 @@ impl Upstream {
         &self,
         mut request: Box<Sending>,
         key: Option<u64>,
+        now: Instant,
         early: Early<'_>,
     ) -> Result<Answered, ExchangeError> {
-        let mut course = Course::new(Instant::now(), key, &self.timeouts);
+        let mut course = Course::new(now, key, &self.timeouts);
         self.here().budget.earn(self.policy.retries.budget);
         let mut lease = self.first_lease(&mut course).await?;
-        let mut now = course.begun;
+        let mut now = now;
         loop {
             course.begin_attempt(&lease, &mut request, now);
             match self.try_server(lease, request, &mut course, now, early).await {
@@ -374,7 +375,8 @@ impl Came1 {
 /// Whether the server switches protocols, and was not asked to, or has not had all of the request.
 fn switches_unasked(head: &Parts, request: &Sending) -> bool {
     let is_agreed = |offered| is_one_of(head.headers.get(UPGRADE), offered);
-    head.status == StatusCode::SWITCHING_PROTOCOLS && !(request.is_complete() && request.offered().is_some_and(is_agreed))
+    head.status == StatusCode::SWITCHING_PROTOCOLS
+        && !(request.is_complete() && request.offered().is_some_and(is_agreed))
 }
 
 /// Whether a 101 switches to a protocol that was offered; it has to say which (RFC 9110, section 7.8).

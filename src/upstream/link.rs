@@ -6,13 +6,14 @@
 
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use hyper::Response;
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::Frame;
 use hyper::http::response::Parts;
+use hyper::{HeaderMap, Response};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -109,13 +110,12 @@ impl Link {
         early: Early<'_>,
     ) -> Poll<Result<(), Failure>> {
         loop {
-            if let Some(head) = self.next_head()? {
-                response_head::parse(&head, &mut self.head, request.space())?;
+            if let Some(length) = self.read_head(request.space())? {
                 let status = self.head.status;
                 if status.is_informational() && status.as_u16() != 101 {
                     let (count, bytes) = self.interim;
-                    self.interim = (count + 1, bytes + head.len());
-                    if count >= MOST_INTERIM || bytes + head.len() > MOST_INTERIM_BYTES {
+                    self.interim = (count + 1, bytes + length);
+                    if count >= MOST_INTERIM || bytes + length > MOST_INTERIM_BYTES {
                         return Poll::Ready(Err(TOO_MUCH_INTERIM));
                     }
                     early(Response::from_parts(self.take_head(), ()));
@@ -144,31 +144,46 @@ impl Link {
 
     /// The head of the response, which is not here any more then.
     pub(super) fn take_head(&mut self) -> Parts {
-        std::mem::replace(&mut self.head, response_head::empty())
+        mem::replace(&mut self.head, response_head::empty())
     }
 
-    /// The next head, if it has come whole; what was read behind it becomes `unread`.
-    fn next_head(&mut self) -> Result<Option<Bytes>, Failure> {
+    /// Reads the next head, if it has come whole, and says how long it is; what was read behind it becomes `unread`.
+    ///
+    /// Most heads come whole, and are read at once. One that does not is searched for its end first, each byte once.
+    fn read_head(&mut self, fields: &mut HeaderMap) -> Result<Option<usize>, Failure> {
         if !self.unread.is_empty() {
             // Behind an interim response; the rest of the head must come to stand behind this.
-            let mut whole = BytesMut::from(std::mem::take(&mut self.unread));
+            let mut whole = BytesMut::from(mem::take(&mut self.unread));
             whole.extend_from_slice(&self.space);
             self.space = whole;
-            self.reading = Reading::Head { searched: 0 };
         }
         let searched = if let Reading::Head { searched } = self.reading { searched } else { 0 };
-        let Some(end) = response_head::end(&self.space, searched) else {
-            if !response_head::may_begin(&self.space) {
-                return Err(Failure::Protocol("it is not HTTP/1"));
-            }
-            self.reading = Reading::Head { searched: self.space.len() };
-            return if self.space.len() >= MOST_READ { Err(Failure::HeadTooLarge) } else { Ok(None) };
-        };
-        if end > MOST_READ {
-            return Err(Failure::HeadTooLarge);
+        let is_awaited = searched > 0 && response_head::end(&self.space, searched).is_none();
+        if is_awaited || self.space.is_empty() {
+            return self.await_more();
+        }
+        if !response_head::may_begin(&self.space) {
+            return Err(Failure::Protocol("it is not HTTP/1"));
         }
         self.unread = self.space.split().freeze();
-        Ok(Some(self.unread.split_to(end)))
+        match response_head::parse(&self.unread, &mut self.head, fields)? {
+            Some(length) if length > MOST_READ => Err(Failure::HeadTooLarge),
+            Some(length) => {
+                self.unread.advance(length);
+                self.reading = Reading::Head { searched: 0 }; // of the next one, if this is an interim one
+                Ok(Some(length))
+            }
+            None => {
+                self.space = BytesMut::from(mem::take(&mut self.unread));
+                self.await_more()
+            }
+        }
+    }
+
+    /// The head's end is not among what has come.
+    fn await_more(&mut self) -> Result<Option<usize>, Failure> {
+        self.reading = Reading::Head { searched: self.space.len() };
+        if self.space.len() >= MOST_READ { Err(Failure::HeadTooLarge) } else { Ok(None) }
     }
 
     /// Reads the next piece of the body, or its trailers; `None` at its end.
@@ -186,7 +201,7 @@ impl Link {
             }
             match &mut self.reading {
                 Reading::Head { .. } | Reading::Done => return Poll::Ready(None),
-                Reading::Rest => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.unread))))),
+                Reading::Rest => return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.unread))))),
                 Reading::Length(left) => {
                     let n = usize::try_from(*left).unwrap_or(usize::MAX).min(self.unread.len());
                     *left -= n as u64;

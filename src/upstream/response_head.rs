@@ -52,27 +52,29 @@ pub(super) fn empty() -> Parts {
     Response::new(()).into_parts().0
 }
 
-/// Reads a whole head into `parts`, which are [empty]. They get the memory of `space`, an empty map.
-pub(super) fn parse(head: &Bytes, parts: &mut Parts, space: &mut HeaderMap) -> Result<(), Failure> {
+/// Reads the head at the beginning of `bytes` into `parts`, which are [empty]; they get the memory of `space`, an empty map.
+/// Says how long it is; `None` where it has not come whole.
+pub(super) fn parse(bytes: &Bytes, parts: &mut Parts, space: &mut HeaderMap) -> Result<Option<usize>, Failure> {
     // Not initialized: that would cost as much as the parsing.
     let mut places = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
-    match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut places) {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+    let length = match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut places) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Failure::HeadTooLarge),
-        _ => return Err(MALFORMED),
-    }
+        Err(_) => return Err(MALFORMED),
+    };
     parts.status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MALFORMED)?;
     parts.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     mem::swap(&mut parts.headers, space);
-    fill(&mut parts.headers, parsed.headers, head).ok_or(MALFORMED)?;
+    fill(&mut parts.headers, parsed.headers, bytes).ok_or(MALFORMED)?;
     let reason = parsed.reason.unwrap_or_default();
     if Some(reason) != parts.status.canonical_reason()
         && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
     {
         parts.extensions.insert(reason); // the engine writes it to an HTTP/1.1 client
     }
-    Ok(())
+    Ok(Some(length))
 }
 
 /// Reads a whole trailer section, the empty line included.
@@ -158,7 +160,9 @@ mod tests {
 
     fn parsed(head: &Bytes) -> Result<Parts, Failure> {
         let mut parts = empty();
-        parse(head, &mut parts, &mut HeaderMap::new()).map(|()| parts)
+        let length = parse(head, &mut parts, &mut HeaderMap::new())?;
+        assert!(length.is_none_or(|length| end(head, 0) == Some(length)), "both find the same end");
+        length.map(|_| parts).ok_or(MALFORMED)
     }
 
     fn kind(lines: &[&str], is_head: bool) -> Result<BodyKind, Failure> {

@@ -43,6 +43,8 @@ pub(super) struct Exchange {
     refused: Option<RequestRefusal>,
     /// The answer was handed over whole.
     whole: bool,
+    /// When the answer ended, where that is known.
+    ended: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,13 @@ impl Exchange {
             told: Told::default(),
             refused: None,
             whole: false,
+            ended: None,
         }
+    }
+
+    /// When the request's head had come.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// The endpoint's limits and deadlines.
@@ -136,6 +144,11 @@ impl Exchange {
         self.whole = true;
     }
 
+    /// The answer ended without a wait since its head came from the upstream: that is when it ended.
+    pub(super) fn ended_at_once(&mut self) {
+        self.ended = self.told.trail.answered;
+    }
+
     /// The answer could not be written; where the client takes it too slowly or not at all, that is why.
     pub(super) fn not_taken(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::TimedOut {
@@ -156,7 +169,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         let took = Observation::of(now.saturating_duration_since(self.begun));
         let (status, counters) = (self.status.as_u16(), self.gate.context.metrics.here());
         counters.requests.count(request_key(self.method, status));

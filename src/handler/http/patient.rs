@@ -3,16 +3,19 @@
 //! Used by `http1` and `paced`: a client that does not read its answers must not hold them for ever.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::pace::{Late, Pace};
 use crate::handler::Context;
+use crate::relay::End;
 use crate::stream::Stream;
 
 /// For how long what a client still sends is thrown away after the last answer.
@@ -31,6 +34,8 @@ pub(super) struct Patient {
     clock: Deadline,
     /// Since when a write has stood still.
     since: Option<Instant>,
+    /// Nothing has come, and this task, which stays the same, is woken when something does.
+    watched: bool,
     /// The client may still be sending when the stream is shut down.
     lingers: bool,
     /// Since when it has been shut down.
@@ -49,6 +54,7 @@ impl Patient {
             pace,
             clock: Deadline::default(),
             since: None,
+            watched: false,
             lingers: true,
             ended: None,
             thrown_away: 0,
@@ -63,13 +69,17 @@ impl Patient {
     /// Fails if the client has reset the connection, and has the task woken should it do so.
     ///
     /// While an answer is awaited nobody reads, or a half-close could not be told from leaving, so nobody else notices.
-    pub(super) fn check_reset(&self, cx: &mut task::Context<'_>) -> io::Result<()> {
+    pub(super) fn check_reset(&mut self, cx: &mut task::Context<'_>) -> io::Result<()> {
         let tcp = self.stream.socket().tcp();
         match tcp.poll_read_ready(cx) {
             // Bytes, an end or an error; only the last ends the wait for an answer.
             Poll::Ready(Ok(())) => tcp.take_error()?.map_or(Ok(()), Err),
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Ok(()),
+            Poll::Pending => {
+                // A task that has used up its turn is told to wait too, and nothing but its next turn wakes it.
+                self.watched = has_budget_remaining();
+                Ok(())
+            }
         }
     }
 
@@ -129,7 +139,12 @@ impl Patient {
 
 impl AsyncRead for Patient {
     fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+        let this = self.get_mut();
+        if mem::take(&mut this.watched) && !this.stream.may_have_news() {
+            this.watched = true;
+            return Poll::Pending;
+        }
+        Pin::new(&mut this.stream).poll_read(cx, buf)
     }
 }
 

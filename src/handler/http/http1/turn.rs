@@ -100,7 +100,7 @@ impl Http1<'_> {
         self.hand_over(&mut turn, Waker::noop()); // what came along with the head; nobody waits for it yet
         self.expects = accepted.expects_continue;
         let switch = accepted.upgrade.then(|| offer(request.extensions_mut(), self.gate.context.timeouts));
-        let interim = Interim::new(is_11);
+        let interim = Interim::new(is_11, turn.exchange.begun());
         let asked = match self.fault {
             Some(fault) => Err(fault),
             None => {
@@ -315,8 +315,17 @@ impl Http1<'_> {
         let framing = framing::begin(&mut self.wire.output, head, length, &mut turn.terms);
         let mut left = Left { framing, broken: None };
         self.keep_spare(&mut head.headers);
-        poll_fn(|cx| self.poll_answer(cx, body.as_mut(), &mut left, turn)).await?;
+        let mut waited = false;
+        poll_fn(|cx| {
+            let sent = self.poll_answer(cx, body.as_mut(), &mut left, turn);
+            waited |= sent.is_pending();
+            sent
+        })
+        .await?;
         turn.exchange.completed();
+        if !waited {
+            turn.exchange.ended_at_once();
+        }
         Ok(())
     }
 

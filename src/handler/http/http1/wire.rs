@@ -58,7 +58,7 @@ impl Wire {
 
     /// Fails if the client has reset the connection, and has the task woken should it do so. While nobody reads, nobody
     /// else notices.
-    pub(super) fn check_reset(&self, cx: &mut task::Context<'_>) -> io::Result<()> {
+    pub(super) fn check_reset(&mut self, cx: &mut task::Context<'_>) -> io::Result<()> {
         self.stream.check_reset(cx)
     }
 

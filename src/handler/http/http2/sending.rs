@@ -47,10 +47,21 @@ where
     };
     if ends {
         exchange.completed();
+        exchange.ended_at_once();
         return Sent::Whole;
     }
     let mut pipe = Pipe::new(stream, exchange.context());
-    poll_fn(|cx| pipe.poll(cx, body.as_mut(), exchange)).await
+    let mut waited = false;
+    let sent = poll_fn(|cx| {
+        let sent = pipe.poll(cx, body.as_mut(), exchange);
+        waited |= sent.is_pending();
+        sent
+    })
+    .await;
+    if !waited {
+        exchange.ended_at_once();
+    }
+    sent
 }
 
 /// Makes an answer's head one for HTTP/2. `length` is that of the body that follows, if it is known.

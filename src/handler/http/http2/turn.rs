@@ -90,16 +90,16 @@ impl<S: HttpService> Turn<S> {
 
     async fn answer(mut self, request: Request<RecvStream>) {
         let is_head = request.method() == Method::HEAD;
-        let interim = Interim::new(true);
-        let placed = unless_reset(&mut self.respond, &interim, pin!(self.work.take_place())).await;
+        let placed = unless_reset(&mut self.respond, None, pin!(self.work.take_place())).await;
         if placed.is_none() {
             return;
         }
         let (admitted, mut exchange) = admit(&self.link.gate, request);
+        let interim = Interim::new(true, exchange.begun());
         let answer = match admitted {
             Ok(request) => {
                 let reply = pin!(self.link.service.clone().call(request, &self.link.gate.info, &interim));
-                match unless_reset(&mut self.respond, &interim, reply).await {
+                match unless_reset(&mut self.respond, Some(&interim), reply).await {
                     Some(reply) => heard::<S>(reply, &mut exchange),
                     None => return,
                 }
@@ -122,12 +122,12 @@ impl<S: HttpService> Turn<S> {
 /// What a future comes to; nothing where the client resets the stream meanwhile. Interim responses are sent as they come.
 async fn unless_reset<F: Future>(
     respond: &mut SendResponse<Bytes>,
-    interim: &Interim,
+    interim: Option<&Interim>,
     mut future: Pin<&mut F>,
 ) -> Option<F::Output> {
     poll_fn(|cx| {
         let polled = future.as_mut().poll(cx);
-        for mut head in interim.take() {
+        for mut head in interim.map(Interim::take).unwrap_or_default() {
             hop::strip(head.headers_mut(), |_| false);
             let _ = respond.send_informational(head); // it fails only where the client has reset the stream
         }

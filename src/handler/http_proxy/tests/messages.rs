@@ -170,3 +170,19 @@ async fn declared_trailers_pass_both_ways() {
         .await;
     assert!(answer.to_ascii_lowercase().ends_with("0\r\nx-end: 1\r\n\r\n"), "{answer}");
 }
+
+#[tokio::test]
+async fn heads_that_come_byte_by_byte_are_read_an_interim_one_first() {
+    let origin = Origin::start(|mut stream, _| async move {
+        harness::head(&mut stream).await;
+        let answer = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        for byte in answer {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await; // the gateway, in the same thread, has read it before this goes on
+        }
+    })
+    .await;
+    let gateway = Gateway::before(&[origin.address]).await;
+    let answer = gateway.get().await;
+    assert!(answer.starts_with("HTTP/1.1 103 ") && answer.contains("\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer}");
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::harness::{Gateway, Origin, closed_port, head, timeouts};
 use crate::metrics::UpstreamFailure;
@@ -157,7 +158,7 @@ impl Wake for Counting {
 async fn exchange(upstream: &Upstream) -> usize {
     let (mut head, body) = hyper::Request::get("/").header("host", "a").body(Outgoing::default()).unwrap().into_parts();
     let Answer::Response(response) =
-        upstream.exchange(Sending::new(&mut head, body, |_| {}), None, &|_| {}).await.unwrap().answer
+        upstream.exchange(Sending::new(&mut head, body, |_| {}), None, Instant::now(), &|_| {}).await.unwrap().answer
     else {
         panic!("it switched")
     };
