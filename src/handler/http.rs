@@ -75,7 +75,7 @@ pub trait HttpService: Send + Sync + 'static {
     ///
     /// The future is dropped when the client goes away.
     fn call(
-        self: Arc<Self>,
+        &self,
         request: Request<RequestBody>,
         info: &Arc<ConnectionInfo>,
         interim: &Interim,

@@ -145,7 +145,7 @@ impl HttpService for HttpProxyService {
     // Not an `async fn`: what can be settled before anything is waited for stays out of the future, and so do the
     // request's parts; a future is moved and kept as large as the largest of its states.
     fn call(
-        self: Arc<Self>,
+        &self,
         request: Request<RequestBody>,
         info: &Arc<ConnectionInfo>,
         interim: &Interim,
@@ -161,8 +161,8 @@ impl HttpService for HttpProxyService {
 }
 
 /// A request as its upstream is to see it.
-struct Ready {
-    upstream: Arc<Upstream>,
+struct Ready<'a> {
+    upstream: &'a Upstream,
     /// What took the request.
     route: Option<RouteId>,
     request: Box<Sending>,
@@ -171,12 +171,12 @@ struct Ready {
     /// The client's end, where it asks to switch protocols.
     switch: Option<Box<upgrade::Pending>>,
     /// What its route changes about the answer.
-    changes: Option<Arc<Changes>>,
+    changes: Option<&'a Changes>,
 }
 
 impl HttpProxyService {
     /// Everything before the upstream is asked; an answer where it need not be.
-    fn prepare(&self, request: Request<RequestBody>, info: &ConnectionInfo) -> Result<Ready, Reply<ProxyBody>> {
+    fn prepare(&self, request: Request<RequestBody>, info: &ConnectionInfo) -> Result<Ready<'_>, Reply<ProxyBody>> {
         let (mut head, body) = request.into_parts();
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
             return Err(response::refuse(StatusCode::NOT_IMPLEMENTED, "the method is not served")); // whatever engine it came by
@@ -207,15 +207,15 @@ impl HttpProxyService {
     }
 
     /// Makes the request that the upstream is sent.
-    fn address(
-        &self,
-        upstream: &Arc<Upstream>,
-        route: Option<&Route>,
+    fn address<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+        route: Option<&'a Route>,
         head: &mut Parts,
         body: RequestBody,
         mut target: Target,
         info: &ConnectionInfo,
-    ) -> Result<Ready, Reply<ProxyBody>> {
+    ) -> Result<Ready<'a>, Reply<ProxyBody>> {
         if self.signature.via().is_in(&head.headers) {
             return Err(response::looped());
         }
@@ -254,20 +254,20 @@ impl HttpProxyService {
         } else {
             Sending::new(head, body, sign)
         };
-        let changes = route.and_then(|route| route.response.clone());
+        let changes = route.and_then(|route| route.response.as_deref());
         let route = route.map_or_else(|| self.default.as_ref().map(|(_, id)| *id), |route| route.id);
-        Ok(Ready { upstream: Arc::clone(upstream), route, request, key, switch, changes })
+        Ok(Ready { upstream, route, request, key, switch, changes })
     }
 }
 
-impl Ready {
+impl Ready<'_> {
     async fn pass_on(self, info: &ConnectionInfo, interim: &Interim, via: &via::Name) -> Reply<ProxyBody> {
         let early = |head| interim.send(response::pass_back(head, via));
         match self.upstream.exchange(self.request, self.key, interim.begun(), &early).await {
             Ok(Answered { answer, trail }) => {
                 let told = Told { route: self.route, trail, error: None };
                 let mut reply = Reply::new(answered(answer, self.switch, via), told);
-                change(self.changes.as_deref(), &mut reply);
+                change(self.changes, &mut reply);
                 reply
             }
             Err(error) => {
@@ -275,7 +275,7 @@ impl Ready {
                 tracing::debug!(%endpoint, %upstream, %error, "a request failed");
                 let mut reply = response::upstream_failed(error);
                 reply.told.route = self.route;
-                change(self.changes.as_deref(), &mut reply);
+                change(self.changes, &mut reply);
                 reply
             }
         }

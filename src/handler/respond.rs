@@ -95,12 +95,7 @@ struct Answering {
 impl HttpService for Answering {
     type Body = MapErr<Full<Bytes>, fn(Infallible) -> BoxError>;
 
-    async fn call(
-        self: Arc<Self>,
-        request: Request<RequestBody>,
-        info: &Arc<ConnectionInfo>,
-        _: &Interim,
-    ) -> Reply<Self::Body> {
+    async fn call(&self, request: Request<RequestBody>, info: &Arc<ConnectionInfo>, _: &Interim) -> Reply<Self::Body> {
         let body = Full::new(self.body.fill(&request, info));
         let mut response = Response::new(body.map_err(never as fn(_) -> _));
         *response.status_mut() = self.status;

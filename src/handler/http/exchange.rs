@@ -24,8 +24,8 @@ use crate::trace::Active;
 
 /// An exchange, counted and logged when it is dropped.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    gate: Arc<Gate>,
+pub(super) struct Exchange<'a> {
+    gate: &'a Gate,
     begun: Instant,
     method: metrics::Method,
     version: Version,
@@ -54,9 +54,9 @@ struct Line {
     host: Option<HeaderValue>,
 }
 
-impl Exchange {
+impl<'a> Exchange<'a> {
     /// Begins with a request.
-    pub(super) fn begin<B>(gate: &Arc<Gate>, request: &Request<B>) -> Self {
+    pub(super) fn begin<B>(gate: &'a Gate, request: &Request<B>) -> Self {
         let told = gate.context.access_log.is_on() || gate.context.tracer.records();
         let line = told.then(|| {
             let host = request.headers().get(HOST).cloned();
@@ -74,15 +74,15 @@ impl Exchange {
     }
 
     /// Begins for a request whose head was refused, so that nothing is known of it.
-    pub(super) fn refused(gate: &Arc<Gate>, version: Version) -> Self {
+    pub(super) fn refused(gate: &'a Gate, version: Version) -> Self {
         Self::new(gate, version, metrics::Method::Other, None)
     }
 
     #[inline]
-    fn new(gate: &Arc<Gate>, version: Version, method: metrics::Method, line: Option<Box<Line>>) -> Self {
+    fn new(gate: &'a Gate, version: Version, method: metrics::Method, line: Option<Box<Line>>) -> Self {
         gate.enter();
         Self {
-            gate: gate.clone(),
+            gate,
             begun: Instant::now(),
             method,
             version,
@@ -167,7 +167,7 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
         let took = Observation::of(now.saturating_duration_since(self.begun));
@@ -193,7 +193,7 @@ impl Drop for Exchange {
     }
 }
 
-impl Exchange {
+impl Exchange<'_> {
     fn route(&self) -> Option<&RouteMetrics> {
         self.gate.routes.as_ref()?.get(self.told.route?)
     }
@@ -230,7 +230,7 @@ impl Exchange {
     }
 }
 
-impl Exchange {
+impl Exchange<'_> {
     fn body_received(&self) -> u64 {
         self.intake.as_ref().map_or(self.received, |intake| intake.received())
     }

@@ -62,7 +62,7 @@ pub(super) async fn serve<S: HttpService>(
     let mut connection = Http1::new(&link.gate, stream);
     loop {
         match poll_fn(|cx| connection.poll_next(cx, drain)).await? {
-            Next::Request(accepted) => match connection.turn(&link.service, accepted, drain).await? {
+            Next::Request(accepted) => match connection.turn(&*link.service, accepted, drain).await? {
                 Then::Next => {}
                 Then::End => break,
                 Then::Switch(switch) => return Ok(After::Switched(switch.hand_over(connection.wire.into_stream()))),

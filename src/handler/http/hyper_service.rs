@@ -38,7 +38,7 @@ where
     type Body = ServiceBody<B>;
 
     async fn call(
-        self: Arc<Self>,
+        &self,
         mut request: Request<RequestBody>,
         info: &Arc<ConnectionInfo>,
         _: &Interim,

@@ -6,7 +6,6 @@
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
@@ -49,14 +48,14 @@ pub(super) enum Then {
 }
 
 /// What one exchange has in hand.
-pub(super) struct Turn {
-    pub(super) exchange: Exchange,
+pub(super) struct Turn<'a> {
+    pub(super) exchange: Exchange<'a>,
     /// Where the request's body goes; `None` where it has none.
     pub(super) feed: Option<Feed>,
     pub(super) terms: Terms,
 }
 
-impl Drop for Turn {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(feed) = &self.feed {
             self.exchange.received(feed.taken());
@@ -68,7 +67,7 @@ impl Http1<'_> {
     /// Serves the request whose head was accepted.
     pub(super) async fn turn<S: HttpService>(
         &mut self,
-        service: &Arc<S>,
+        service: &S,
         accepted: Accepted,
         drain: &mut Watch,
     ) -> Result<Then, ServeError> {
@@ -104,7 +103,7 @@ impl Http1<'_> {
         let asked = match self.fault {
             Some(fault) => Err(fault),
             None => {
-                let call = Arc::clone(service).call(request.map(|()| body), &self.gate.info, &interim);
+                let call = service.call(request.map(|()| body), &self.gate.info, &interim);
                 self.ask(pin!(call), &interim, &mut turn).await?
             }
         };
@@ -140,7 +139,7 @@ impl Http1<'_> {
         &mut self,
         fault: &Fault,
         request: &Request<()>,
-        mut turn: Turn,
+        mut turn: Turn<'_>,
         drain: &mut Watch,
     ) -> Result<Then, ServeError> {
         if fault.ends_connection() {
@@ -167,7 +166,7 @@ impl Http1<'_> {
         &mut self,
         mut call: Pin<&mut impl Future<Output = Reply<B>>>,
         interim: &Interim,
-        turn: &mut Turn,
+        turn: &mut Turn<'_>,
     ) -> Result<Result<Reply<B>, Fault>, ServeError> {
         poll_fn(|cx| {
             loop {
@@ -202,7 +201,7 @@ impl Http1<'_> {
     }
 
     /// Ready when the service is to be asked again: what it waits for, of the request's body, has come.
-    fn poll_feed(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Poll<Result<(), ServeError>> {
+    fn poll_feed(&mut self, cx: &mut Context<'_>, turn: &mut Turn<'_>) -> Poll<Result<(), ServeError>> {
         let is_wanted = turn.feed.as_ref().is_some_and(|feed| feed.is_wanted(cx));
         if is_wanted && mem::take(&mut self.expects) && self.wire.input.is_empty() {
             self.wire.output.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -234,7 +233,7 @@ impl Http1<'_> {
     }
 
     /// Hands the next piece of the body over, from what was read; false where there is none.
-    fn hand_over(&mut self, turn: &mut Turn, task: &Waker) -> bool {
+    fn hand_over(&mut self, turn: &mut Turn<'_>, task: &Waker) -> bool {
         loop {
             let Some(feed) = &turn.feed else { return false };
             match self.scanner.next_piece(&self.wire.input) {
@@ -262,7 +261,7 @@ impl Http1<'_> {
     }
 
     /// The body is broken: the service is told, and the connection ends with its answer.
-    fn fail(&mut self, turn: &mut Turn, task: &Waker, fault: Fault) {
+    fn fail(&mut self, turn: &mut Turn<'_>, task: &Waker, fault: Fault) {
         self.gate.count_refusal(&fault);
         turn.exchange.failed(&fault);
         turn.break_off(task, fault.detail);
@@ -285,7 +284,7 @@ impl Http1<'_> {
     pub(super) async fn answer<B>(
         &mut self,
         response: Response<B>,
-        turn: &mut Turn,
+        turn: &mut Turn<'_>,
         drain: &mut Watch,
     ) -> Result<(), ServeError>
     where
@@ -301,7 +300,7 @@ impl Http1<'_> {
         &mut self,
         head: &mut Parts,
         mut body: Pin<&mut B>,
-        turn: &mut Turn,
+        turn: &mut Turn<'_>,
         drain: &mut Watch,
     ) -> Result<(), ServeError>
     where
@@ -341,7 +340,7 @@ impl Http1<'_> {
         cx: &mut Context<'_>,
         mut body: Pin<&mut B>,
         left: &mut Left,
-        turn: &mut Turn,
+        turn: &mut Turn<'_>,
     ) -> Poll<Result<(), ServeError>>
     where
         B: Body<Data = Bytes>,
@@ -372,7 +371,7 @@ impl Http1<'_> {
     }
 }
 
-impl Turn {
+impl Turn<'_> {
     fn break_off(&self, task: &Waker, why: &'static str) {
         if let Some(feed) = &self.feed {
             feed.break_off(task, why);
@@ -398,7 +397,7 @@ impl Left {
         cx: &mut Context<'_>,
         body: Pin<&mut B>,
         output: &mut Output,
-        exchange: &mut Exchange,
+        exchange: &mut Exchange<'_>,
     ) -> Poll<()>
     where
         B: Body<Data = Bytes>,
@@ -424,7 +423,7 @@ impl Left {
 }
 
 /// In place of an answer whose status is none: an interim one, or a switch that nobody asked for.
-fn no_answer(exchange: &mut Exchange) -> Response<Full<Bytes>> {
+fn no_answer(exchange: &mut Exchange<'_>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from("500 Internal Server Error\n"));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     exchange.answered(response.status(), Told { error: Some(RequestFailure::ProxyInternalError), ..Told::default() });

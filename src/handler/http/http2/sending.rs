@@ -31,7 +31,7 @@ pub(super) async fn send<B>(
     respond: &mut SendResponse<Bytes>,
     response: Response<B>,
     is_head: bool,
-    exchange: &mut Exchange,
+    exchange: &mut Exchange<'_>,
 ) -> Sent
 where
     B: Body<Data = Bytes>,
@@ -109,7 +109,7 @@ impl Pipe {
         Self { stream, piece: Bytes::new(), is_last: false, limit, pace, stall: Deadline::default(), since: None }
     }
 
-    fn poll<B>(&mut self, cx: &mut task::Context<'_>, mut body: Pin<&mut B>, exchange: &mut Exchange) -> Poll<Sent>
+    fn poll<B>(&mut self, cx: &mut task::Context<'_>, mut body: Pin<&mut B>, exchange: &mut Exchange<'_>) -> Poll<Sent>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<BoxError>,
@@ -164,7 +164,7 @@ impl Pipe {
 
     /// How many bytes the client takes now. Nothing once the stream is reset, or the client has taken too little for too long:
     /// then its stream is reset when it is dropped.
-    fn poll_room(&mut self, cx: &mut task::Context<'_>, exchange: &mut Exchange) -> Poll<Option<usize>> {
+    fn poll_room(&mut self, cx: &mut task::Context<'_>, exchange: &mut Exchange<'_>) -> Poll<Option<usize>> {
         self.stream.reserve_capacity(self.piece.len());
         let mut room = self.stream.capacity();
         while room == 0 {
@@ -191,7 +191,7 @@ enum Broken {
 }
 
 /// The last of an answer was handed to h2, which fails only where the client has reset the stream.
-fn over(sent: Result<(), h2::Error>, exchange: &mut Exchange) -> Sent {
+fn over(sent: Result<(), h2::Error>, exchange: &mut Exchange<'_>) -> Sent {
     if sent.is_err() {
         return Sent::GivenUp;
     }

@@ -98,7 +98,7 @@ impl<S: HttpService> Turn<S> {
         let interim = Interim::new(true, exchange.begun());
         let answer = match admitted {
             Ok(request) => {
-                let reply = pin!(self.link.service.clone().call(request, &self.link.gate.info, &interim));
+                let reply = pin!(self.link.service.call(request, &self.link.gate.info, &interim));
                 match unless_reset(&mut self.respond, Some(&interim), reply).await {
                     Some(reply) => heard::<S>(reply, &mut exchange),
                     None => return,
@@ -140,7 +140,7 @@ async fn unless_reset<F: Future>(
 }
 
 /// The request as the service is to have it, if it may be served.
-fn admit(gate: &Arc<Gate>, mut request: Request<RecvStream>) -> (Result<Request<RequestBody>, Fault>, Exchange) {
+fn admit(gate: &Arc<Gate>, mut request: Request<RecvStream>) -> (Result<Request<RequestBody>, Fault>, Exchange<'_>) {
     let mut exchange = Exchange::begin(gate, &request);
     exchange.trace(&mut request);
     let checked = check(&mut request, gate.info.scheme()).and_then(|()| admitted(&request, gate));
@@ -156,7 +156,7 @@ fn admit(gate: &Arc<Gate>, mut request: Request<RecvStream>) -> (Result<Request<
 }
 
 /// The service's answer; or the engine's to a fault in the body, whatever the service made of it.
-fn heard<S: HttpService>(reply: Reply<S::Body>, exchange: &mut Exchange) -> Result<Response<S::Body>, Fault> {
+fn heard<S: HttpService>(reply: Reply<S::Body>, exchange: &mut Exchange<'_>) -> Result<Response<S::Body>, Fault> {
     if let Some(fault) = exchange.body_fault() {
         exchange.refuse(&fault);
         return Err(fault);

@@ -31,12 +31,7 @@ pub(super) struct Show;
 impl HttpService for Show {
     type Body = BoxBody<Bytes, BoxError>;
 
-    async fn call(
-        self: Arc<Self>,
-        request: Request<RequestBody>,
-        _: &Arc<ConnectionInfo>,
-        _: &Interim,
-    ) -> Reply<Self::Body> {
+    async fn call(&self, request: Request<RequestBody>, _: &Arc<ConnectionInfo>, _: &Interim) -> Reply<Self::Body> {
         match request.uri().path() {
             "/unread" => text(StatusCode::OK, "unread"),
             "/slow" => {
