@@ -14,7 +14,9 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod connection;
+mod deadline;
 pub mod drain;
+mod fields;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

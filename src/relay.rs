@@ -6,16 +6,18 @@
 //! A direction borrows a buffer from its worker's stock only while bytes are in hand, so an idle session holds none.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::coop::{has_budget_remaining, unconstrained};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::coop::has_budget_remaining;
+use tokio::time::Instant;
+
+use crate::deadline::Deadline;
 
 /// The size of a buffer: three TLS records, and less than a segment of loopback (65,483 bytes). A write of a little more
 /// than a segment makes two, of which the kernel paces both: measured, with 64 KiB a megabyte costs half as much again.
@@ -65,7 +67,6 @@ where
     let mut up = Direction::default();
     let mut down = Direction::default();
     let mut quiet = Quiet::new(idle);
-    let mut alarm = pin!(sleep_until(quiet.since + idle));
     let broken = poll_fn(|cx| {
         let mut spare = Spare::default();
         let up_ended = match up.poll(cx, client, upstream, &mut spare) {
@@ -81,7 +82,7 @@ where
         if up_ended && down_ended {
             return Poll::Ready(None);
         }
-        quiet.poll(cx, alarm.as_mut(), up.moved + down.moved).map(|()| Some(Broken::Idle))
+        quiet.poll(cx, up.moved + down.moved).map(|()| Some(Broken::Idle))
     })
     .await;
     Relayed { to_upstream: up.moved, to_client: down.moved, broken }
@@ -97,47 +98,38 @@ struct Quiet {
     seen: u64,
     /// More may have since.
     busy: bool,
-    /// The alarm wakes this task, which stays the same.
-    armed: bool,
+    /// When to look whether more have.
+    next: Instant,
+    alarm: Deadline,
 }
 
 impl Quiet {
     fn new(idle: Duration) -> Self {
-        Self { idle, since: Instant::now(), seen: 0, busy: false, armed: false }
+        let since = Instant::now();
+        Self { idle, since, seen: 0, busy: false, next: since + idle, alarm: Deadline::default() }
     }
 
     /// Ready when nothing has moved for the deadline. `moved` is how many bytes have, in all.
-    fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>, moved: u64) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<()> {
         if !self.busy && moved != self.seen {
-            alarm.as_mut().reset(self.look_again(moved, Instant::now()));
-            self.armed = false;
+            self.look_again(moved);
         }
-        if self.armed && !alarm.is_elapsed() {
-            return Poll::Pending;
-        }
-        self.armed = true;
-        // A task that has used up its turn would be told to wait without the alarm being set.
-        while pin!(unconstrained(alarm.as_mut())).poll(cx).is_ready() {
-            let now = Instant::now();
-            let next = if moved == self.seen { self.rest() } else { self.look_again(moved, now) };
-            if next <= now {
+        loop {
+            ready!(self.alarm.poll(cx, self.next));
+            if moved != self.seen {
+                self.look_again(moved);
+            } else if self.busy {
+                (self.busy, self.next) = (false, self.since + self.idle);
+            } else {
                 return Poll::Ready(());
             }
-            alarm.as_mut().reset(next);
         }
-        Poll::Pending
     }
 
-    /// Nothing has moved: when that has gone on for too long.
-    fn rest(&mut self) -> Instant {
-        self.busy = false;
-        self.since + self.idle
-    }
-
-    /// Something has moved: when to look whether it still does.
-    fn look_again(&mut self, moved: u64, now: Instant) -> Instant {
-        (self.since, self.seen, self.busy) = (now, moved, true);
-        now + self.idle / 8
+    /// Something has moved: looks whether it still does in an eighth of the deadline.
+    fn look_again(&mut self, moved: u64) {
+        let now = Instant::now();
+        (self.since, self.seen, self.busy, self.next) = (now, moved, true, now + self.idle / 8);
     }
 }
 

@@ -10,7 +10,6 @@ mod body;
 mod challenge;
 mod chunked;
 mod date;
-mod deadline;
 mod exchange;
 mod fault;
 #[cfg(any(test, fuzzing))]

@@ -10,12 +10,12 @@ mod receiving;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use hyper::{Response, StatusCode};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 pub(super) use self::connections::Connections;
 use self::connections::Ticket;
@@ -28,6 +28,7 @@ use super::progress::Deadlines;
 use super::response_body::ResponseBody;
 use super::retry::Course;
 use super::sending::{BodyFailed, Sending};
+use crate::deadline::Deadline;
 
 /// A response whose head has come, and where the rest of it comes from.
 pub(super) struct Came2 {
@@ -35,7 +36,7 @@ pub(super) struct Came2 {
     ticket: Ticket,
     response: Response<RecvStream>,
     pump: Pump,
-    timer: Timer,
+    timer: Deadline,
 }
 
 impl Upstream {
@@ -58,7 +59,7 @@ impl Upstream {
             Ok(opened) => opened,
             Err(error) => return Err(Failed::new(failure(&error), lease, request)),
         };
-        let (mut pump, mut timer) = (Pump::new(stream, request), Timer::default());
+        let (mut pump, mut timer) = (Pump::new(stream, request), Deadline::default());
         match await_head(response, &mut pump, &mut timer, &course.deadlines, early).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Err(Failed::new(Failure::Switch, lease, pump.into_request())) // RFC 9113, section 8.6
@@ -109,7 +110,7 @@ impl Came2 {
 async fn await_head(
     mut response: ResponseFuture,
     pump: &mut Pump,
-    timer: &mut Timer,
+    timer: &mut Deadline,
     deadlines: &Deadlines,
     early: Early<'_>,
 ) -> Result<Response<RecvStream>, Failure> {
@@ -146,20 +147,5 @@ fn failure(error: &h2::Error) -> Failure {
         () if unprocessed && error.is_remote() => Failure::Unprocessed,
         () if error.is_io() || error.is_remote() => Failure::Closed,
         () => Failure::Protocol("it breaks HTTP/2"),
-    }
-}
-
-/// A timer that is armed only while something is waited for.
-#[derive(Debug, Default)]
-struct Timer(Option<Pin<Box<Sleep>>>);
-
-impl Timer {
-    /// Ready once `deadline` has passed.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() != deadline {
-            timer.as_mut().reset(deadline);
-        }
-        timer.as_mut().poll(cx)
     }
 }

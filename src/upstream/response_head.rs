@@ -12,6 +12,7 @@ use hyper::http::response::Parts;
 use hyper::{HeaderMap, Response, StatusCode, Version};
 
 use super::exchange::Failure;
+use crate::fields;
 
 /// The most fields that a head, or a trailer section, may have.
 const MOST_FIELDS: usize = 100;
@@ -105,9 +106,8 @@ fn fill(fields: &mut HeaderMap, parsed: &[Header<'_>], bytes: &Bytes) -> Option<
 /// Refuses a response whose end could be found in two ways (RFC 9112, section 6.3): the fields are passed on, to a client
 /// that might find the other.
 pub(super) fn body_kind(head: &Parts, is_head: bool) -> Result<BodyKind, Failure> {
-    // A look at each name, of the few that most heads have, costs less than a hash.
-    let values = |name| head.headers.iter().filter(move |(known, _)| **known == name).map(|(_, value)| value);
-    let (mut codings, mut lengths) = (values(TRANSFER_ENCODING), values(CONTENT_LENGTH));
+    let (mut codings, mut lengths) =
+        (fields::lines(&head.headers, &TRANSFER_ENCODING), fields::lines(&head.headers, &CONTENT_LENGTH));
     let kind = match (codings.next(), lengths.next()) {
         (None, None) => BodyKind::Rest,
         (Some(_), Some(_)) => return Err(Failure::Protocol("it has both Content-Length and Transfer-Encoding")),
@@ -136,15 +136,8 @@ const NOT_A_NUMBER: Failure = Failure::Protocol("its Content-Length is not one n
 
 /// Whether the server means to keep the connection (RFC 9112, section 9.3).
 pub(super) fn keeps_connection(head: &Parts) -> bool {
-    if !head.headers.keys().any(|name| *name == CONNECTION) {
-        return head.version == Version::HTTP_11; // found out sooner than by its hash
-    }
-    let says = |word: &[u8]| {
-        let lines = head.headers.get_all(CONNECTION).iter();
-        let mut words = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
-        words.any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
-    };
-    !says(b"close") && (head.version == Version::HTTP_11 || says(b"keep-alive"))
+    let says = |word| fields::has_token(&head.headers, &CONNECTION, word);
+    !says("close") && (head.version == Version::HTTP_11 || says("keep-alive"))
 }
 
 #[cfg(test)]

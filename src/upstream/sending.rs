@@ -24,6 +24,7 @@ use tokio::io::AsyncWrite;
 use super::progress::Progress;
 use super::request_body::{BoxError, Outgoing};
 use super::wire::Wire;
+use crate::fields;
 use crate::trace::{SpanId, TRACEPARENT, TraceId, Traceparent};
 
 /// A request, ready to be sent.
@@ -82,7 +83,7 @@ impl Sending {
     #[must_use]
     pub fn new(head: &mut Parts, body: Outgoing, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
         let framing = Framing::of(head, &body);
-        let offered = head.headers.iter().find(|(name, _)| **name == UPGRADE).map(|(_, protocols)| protocols.clone());
+        let offered = fields::first(&head.headers, &UPGRADE).cloned();
         let fields = encoded(head, own);
         let mut space = mem::take(&mut head.headers);
         space.clear();

@@ -16,12 +16,12 @@ use tokio::time::Instant;
 
 use super::BoxError;
 use super::answer::declared;
-use super::deadline::Deadline;
 use super::fault::Fault;
 use super::gate::Gate;
 use super::http1::handover::Handed;
 use super::pace::Pace;
 use super::trailers;
+use crate::deadline::Deadline;
 
 /// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
 ///

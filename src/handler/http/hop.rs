@@ -6,6 +6,8 @@
 use hyper::HeaderMap;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 
+use crate::fields::tokens;
+
 /// Removes `Connection`, what it names, the fields that are known to end at each hop, and what `also` names.
 pub(crate) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
     let ends_here = |name: &HeaderName| is_hop_by_hop(name) || also(name);
@@ -17,26 +19,6 @@ pub(crate) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) 
     while let Some(name) = fields.keys().find(|name| ends_here(name)).cloned() {
         fields.remove(name);
     }
-}
-
-/// Whether a field is there. Most heads have few, and a look at each name costs less than a hash.
-pub(crate) fn has(fields: &HeaderMap, name: &HeaderName) -> bool {
-    fields.keys().any(|known| known == name)
-}
-
-/// A field's first value. As with [`has`], a look at each name costs less than a hash.
-pub(crate) fn first<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
-}
-
-/// Whether a comma-separated field has `token` in any of its lines, in any case.
-pub(crate) fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    has(fields, &name) && fields.get_all(name).iter().flat_map(tokens).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
-}
-
-/// The elements of a comma-separated value, without the space around them.
-pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 fn strip_nominees(fields: &mut HeaderMap) {
@@ -105,12 +87,5 @@ mod tests {
         let mut fields = fields(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "5")]);
         strip(&mut fields, |_| false);
         assert_eq!(fields.len(), 2);
-    }
-
-    #[test]
-    fn a_token_is_found_in_any_line_and_case() {
-        let fields = fields(&[("connection", "close"), ("connection", "x , Upgrade")]);
-        assert!(has_token(&fields, CONNECTION, "upgrade"));
-        assert!(!has_token(&fields, CONNECTION, "up"));
     }
 }

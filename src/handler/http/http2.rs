@@ -28,7 +28,7 @@ use self::paced::{LeftBehind, Paced};
 use self::turn::{Turn, Work};
 use super::HttpService;
 use super::answer::Link;
-use super::deadline::Deadline;
+use crate::deadline::Deadline;
 use crate::drain::Watch;
 use crate::handler::{ServeError, Side};
 use crate::metrics::Http2Closing;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::deadline::Deadline;
 use super::fault::Fault;
+use crate::deadline::Deadline;
 use crate::handler::Limits;
 
 /// What one stream of bytes must keep up.

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
-use super::deadline::Deadline;
 use super::pace::{Late, Pace};
+use crate::deadline::Deadline;
 use crate::handler::Context;
 use crate::relay::End;
 use crate::stream::Stream;

@@ -17,7 +17,8 @@ use hyper::{HeaderMap, Method, Uri, Version};
 
 use super::client_cert::ClientCert;
 use super::{path, via};
-use crate::handler::http::hop::{self, has, has_token};
+use crate::fields::{self, has_token};
+use crate::handler::http::hop;
 use crate::identity::{ConnectionInfo, EndpointName};
 use crate::upstream::{self, KeySource, OwnFields};
 
@@ -112,7 +113,7 @@ impl Target {
 /// The target's authority wins over `Host` (RFC 9112, section 3.2.2); the engine has seen that they agree, and that there
 /// is one `Host` at most. True where it is what `Host` says.
 fn authority(head: &Parts) -> Result<(HeaderValue, bool), &'static str> {
-    let host = hop::first(&head.headers, &HOST);
+    let host = fields::first(&head.headers, &HOST);
     let authority = match (head.uri.authority(), host) {
         (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| "the host is malformed")?,
         (None, Some(host)) => host.clone(),
@@ -226,7 +227,7 @@ pub(super) fn rewrite(head: &mut Parts, target: &Target, asks: &Asks) -> Result<
     if let Some(uri) = target.origin_form(&head.uri)? {
         head.uri = uri;
     }
-    let wants_trailers = has_token(&head.headers, TE, "trailers");
+    let wants_trailers = has_token(&head.headers, &TE, "trailers");
     hop::strip(&mut head.headers, is_not_the_clients_to_say);
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
@@ -283,10 +284,7 @@ fn address(space: &mut [u8; LONGEST_ADDRESS], ip: IpAddr) -> &[u8] {
 
 /// The length that is declared is passed on, so it must be the one that the engine has read by.
 fn check_length(fields: &HeaderMap, asks: &Asks) -> Result<(), &'static str> {
-    if !has(fields, &CONTENT_LENGTH) {
-        return Ok(());
-    }
-    let mut declared = fields.get_all(CONTENT_LENGTH).iter();
+    let mut declared = fields::lines(fields, &CONTENT_LENGTH);
     let Some(first) = declared.next() else { return Ok(()) };
     let digits = first.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit())); // `parse` takes a sign
     let length = digits.and_then(|digits| digits.parse::<u64>().ok());

@@ -9,7 +9,7 @@ use hyper::{Response, Version};
 
 use super::response::ProxyBody;
 use super::{response, via};
-use crate::handler::http::hop::{has_token, tokens};
+use crate::fields::{has_token, tokens};
 use crate::handler::http::{Upgrade, upgrade};
 use crate::relay::relay;
 use crate::upstream::Tunnel;
@@ -18,7 +18,7 @@ use crate::upstream::Tunnel;
 /// over HTTP/2, with a body, or to what carries HTTP again, such as h2c or TLS (RFC 2817), which would let requests pass
 /// unseen.
 pub(super) fn asked(head: &Parts, has_body: bool) -> Option<HeaderValue> {
-    if head.version != Version::HTTP_11 || has_body || !has_token(&head.headers, CONNECTION, "upgrade") {
+    if head.version != Version::HTTP_11 || has_body || !has_token(&head.headers, &CONNECTION, "upgrade") {
         return None;
     }
     let mut lines = head.headers.get_all(UPGRADE).iter();

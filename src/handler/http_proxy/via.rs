@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use hyper::header::{HeaderValue, VIA};
 use hyper::{HeaderMap, Version};
 
-use crate::handler::http::hop::has;
+use crate::fields;
 
 /// What the gateway is called where the configuration does not say.
 pub(super) const DEFAULT: &str = "portcullis";
@@ -67,7 +67,7 @@ impl Name {
             let words = line.as_bytes().split(|b| matches!(b, b',' | b' ' | b'\t' | b'('));
             words.into_iter().any(|word| word == self.own.as_bytes())
         };
-        has(fields, &VIA) && fields.get_all(VIA).iter().any(is_mine)
+        fields::lines(fields, &VIA).any(is_mine)
     }
 
     /// The value in an answer that was received in this version.

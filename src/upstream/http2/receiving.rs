@@ -15,9 +15,9 @@ use super::super::lease::Lease;
 use super::super::progress::Deadlines;
 use super::super::request_body::BoxError;
 use super::super::sending::BodyFailed;
-use super::Timer;
 use super::connections::Ticket;
 use super::pump::Pump;
+use crate::deadline::Deadline;
 use crate::metrics::UpstreamFailure;
 
 /// A response's body on its way.
@@ -26,7 +26,7 @@ pub(in super::super) struct Receiving {
     stream: RecvStream,
     pump: Pump,
     deadlines: Deadlines,
-    timer: Timer,
+    timer: Deadline,
     /// Since when the next piece is waited for.
     waiting: Option<Instant>,
     /// How much is to come, where the head says so.
@@ -43,7 +43,7 @@ impl Receiving {
         ticket: Ticket,
         stream: RecvStream,
         pump: Pump,
-        timer: Timer,
+        timer: Deadline,
         deadlines: Deadlines,
     ) -> Self {
         let length = head.headers.get(CONTENT_LENGTH);

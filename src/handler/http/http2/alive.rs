@@ -6,10 +6,10 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::deadline::Deadline;
+
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
-
-use super::super::deadline::Deadline;
 
 /// How often a client is asked.
 const PING: Duration = Duration::from_secs(20);

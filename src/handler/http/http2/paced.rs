@@ -17,11 +17,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::super::deadline::Deadline;
 use super::super::gate::Gate;
 use super::super::patient::Patient;
 use super::conduct::Conduct;
 use super::frames::{Frames, GOAWAY};
+use crate::deadline::Deadline;
 use crate::metrics::Http2Closing;
 use crate::stream::Stream;
 

@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use super::super::BoxError;
 use super::super::answer::has_no_body;
 use super::super::date;
-use super::super::deadline::Deadline;
 use super::super::exchange::Exchange;
 use super::super::pace::Pace;
+use crate::deadline::Deadline;
 use crate::handler::Context;
 
 /// Sends an answer, to its last byte. It has no field of a connection, which h2 would refuse. `is_head` says that it has no

@@ -1,7 +1,8 @@
 //! A timer that costs nothing while things move.
 //!
 //! Owns one sleep, moved only when it fires or when something sooner must be waited for, never when a later deadline
-//! replaces an earlier one; nor is it polled again while it is set. Used by `http1`, `patient`, `paced` and by bodies.
+//! replaces an earlier one; nor is it polled again while it is set. Used by the HTTP engine for its clients, by `upstream/http2`
+//! for its servers, and by `relay`.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -12,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer, made when it is first waited for.
 #[derive(Debug, Default)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     sleep: Option<Pin<Box<Sleep>>>,
     /// Whom it wakes as it is set now.
     task: Option<Waker>,
@@ -20,7 +21,7 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// Ready once `at` has passed; until then the task is woken at `at` at the latest, and perhaps sooner.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
         let is_set = self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
         if is_set && sleep.deadline() <= at && !sleep.is_elapsed() {

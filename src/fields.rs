@@ -1,0 +1,47 @@
+//! Looking up the fields of a message by their names.
+//!
+//! A head mostly has a handful of fields, of which a look at each name costs less than a hash. Used by the HTTP engine, by
+//! `handler/http_proxy` and by `upstream`.
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+
+/// The values of a field's lines, in order.
+pub(crate) fn lines<'a>(fields: &'a HeaderMap, name: &'a HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
+    fields.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value)
+}
+
+/// The value of a field's first line.
+pub(crate) fn first<'a>(fields: &'a HeaderMap, name: &'a HeaderName) -> Option<&'a HeaderValue> {
+    lines(fields, name).next()
+}
+
+/// Whether a comma-separated field has `token` in any of its lines, in any case.
+pub(crate) fn has_token(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    lines(fields, name).flat_map(tokens).any(|known| known.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The elements of a comma-separated value, without the space around them.
+pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{CONNECTION, HOST, UPGRADE};
+
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_by_its_name_in_each_of_its_lines() {
+        let lines_of = [(CONNECTION, "close"), (HOST, "a"), (CONNECTION, "x , Upgrade")];
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines_of {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(lines(&fields, &CONNECTION).collect::<Vec<_>>(), ["close", "x , Upgrade"]);
+        assert_eq!(first(&fields, &CONNECTION).map(HeaderValue::as_bytes), Some(&b"close"[..]));
+        assert!(first(&fields, &UPGRADE).is_none() && first(&fields, &HOST).is_some());
+        assert!(has_token(&fields, &CONNECTION, "upgrade") && !has_token(&fields, &CONNECTION, "up"));
+    }
+}
