@@ -40,6 +40,8 @@ pub struct Relayed {
     pub to_upstream: u64,
     /// Bytes from the upstream to the client.
     pub to_client: u64,
+    /// The client's end had come, and was passed on.
+    pub client_ended: bool,
     /// What broke it off; `None` when both sides ended in order.
     pub broken: Option<Broken>,
 }
@@ -85,7 +87,7 @@ where
         quiet.poll(cx, up.moved + down.moved).map(|()| Some(Broken::Idle))
     })
     .await;
-    Relayed { to_upstream: up.moved, to_client: down.moved, broken }
+    Relayed { to_upstream: up.moved, to_client: down.moved, client_ended: up.stage == Stage::Ended, broken }
 }
 
 /// For how long nothing has moved. While bytes do, no clock is read and no timer touched: the alarm rings every eighth of

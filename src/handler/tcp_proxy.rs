@@ -3,6 +3,7 @@
 //! Owns the choice of a server, the PROXY header that tells it who is there, and how a break on one side reaches the
 //! other. The bytes are moved by `relay`; servers come from `upstream`.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
@@ -117,8 +118,13 @@ impl TcpProxy {
                 Err(ServeError::new(Side::Client, error))
             }
             Some(Broken::Upstream(error)) => {
-                server.metrics.fail(UpstreamFailure::Closed);
                 let _ = connection.stream.socket().tcp().set_zero_linger();
+                // A server that closes over what it has not read resets, which a client that has ended does not mind:
+                // PostgreSQL does so over TLS, behind every session.
+                if relayed.client_ended && error.kind() == io::ErrorKind::ConnectionReset {
+                    return Ok(());
+                }
+                server.metrics.fail(UpstreamFailure::Closed);
                 Err(ServeError::new(Side::Upstream, format_args!("{}: {error}", server.name)))
             }
             Some(Broken::Idle) => {

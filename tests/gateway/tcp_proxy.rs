@@ -66,6 +66,25 @@ fn a_reset_on_one_side_is_a_reset_on_the_other() {
 }
 
 #[test]
+fn a_servers_reset_is_its_failure_unless_the_client_had_ended_before() {
+    let (upstream, connections) = handing_over();
+    let mut gateway = Gateway::start(&tcp_proxy(&[upstream.address], ""));
+    for (ends, failed) in [(false, true), (true, false)] {
+        let (mut client, mut server) = session(&gateway, &connections);
+        client.write_all(b"last word").unwrap();
+        server.read_exact(&mut [0; 9]).unwrap();
+        if ends {
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_to_end(&mut server), (Vec::new(), End::Closed));
+        }
+        reset(server);
+        assert_eq!(read_to_end(&mut client), (Vec::new(), End::Reset));
+        let line = gateway.wait_for_access("session");
+        assert_eq!(line.contains("connection_terminated"), failed, "{line}");
+    }
+}
+
+#[test]
 fn a_client_whose_upstream_cannot_be_reached_is_reset() {
     let gateway = Gateway::start(&tcp_proxy(&[free_address()], ""));
     // A connect with a deadline could be told of the reset in the place of its success.
