@@ -1,23 +1,39 @@
 //! Looking up the fields of a message by their names.
 //!
-//! A head mostly has a handful of fields, of which a look at each name costs less than a hash. Used by the HTTP engine, by
-//! `handler/http_proxy` and by `upstream`.
+//! A head mostly has a handful of fields, of which a look at each name costs less than a hash, and most of those that are looked
+//! for are not there: `first` finds that out in place. Used by the HTTP engine, by `handler/http_proxy` and by `upstream`.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
+
+/// The value of a field's first line.
+#[inline(always)]
+pub(crate) fn first<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    for (known, value) in fields {
+        if known == name {
+            return Some(value);
+        }
+    }
+    None
+}
 
 /// The values of a field's lines, in order.
 pub(crate) fn lines<'a>(fields: &'a HeaderMap, name: &'a HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
     fields.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value)
 }
 
-/// The value of a field's first line.
-pub(crate) fn first<'a>(fields: &'a HeaderMap, name: &'a HeaderName) -> Option<&'a HeaderValue> {
-    lines(fields, name).next()
+/// Whether a field has more than one line.
+pub(crate) fn is_repeated(fields: &HeaderMap, name: &HeaderName) -> bool {
+    lines(fields, name).nth(1).is_some()
 }
 
 /// Whether a comma-separated field has `token` in any of its lines, in any case.
+#[inline(always)]
 pub(crate) fn has_token(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    first(fields, name).is_some() && any_token(fields, name, token)
+}
+
+fn any_token(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     lines(fields, name).flat_map(tokens).any(|known| known.eq_ignore_ascii_case(token.as_bytes()))
 }
 
@@ -39,6 +55,7 @@ mod tests {
         for (name, value) in lines_of {
             fields.append(name, HeaderValue::from_static(value));
         }
+        assert!(is_repeated(&fields, &CONNECTION) && !is_repeated(&fields, &HOST));
         assert_eq!(lines(&fields, &CONNECTION).collect::<Vec<_>>(), ["close", "x , Upgrade"]);
         assert_eq!(first(&fields, &CONNECTION).map(HeaderValue::as_bytes), Some(&b"close"[..]));
         assert!(first(&fields, &UPGRADE).is_none() && first(&fields, &HOST).is_some());

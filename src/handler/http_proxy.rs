@@ -297,6 +297,7 @@ fn change(changes: Option<&Changes>, reply: &mut Reply<ProxyBody>) {
     }
 }
 
+#[cold]
 fn bad_request(why: &'static str) -> Reply<ProxyBody> {
     response::refuse(StatusCode::BAD_REQUEST, why)
 }

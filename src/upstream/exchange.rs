@@ -177,6 +177,7 @@ impl Upstream {
         }
     }
 
+    #[cold]
     fn nobody(&self, failure: Failure, course: &mut Course) -> ExchangeError {
         ExchangeError { failure, server: Arc::clone(&self.name), trail: course.end() }
     }
@@ -194,23 +195,29 @@ impl Upstream {
         if self.policy.protocol == Protocol::Http2 {
             return Box::pin(self.attempt_http2(lease, request, course, early)).await;
         }
-        if let Some(link) = lease.here().pool.take(now, self.timeouts.idle) {
-            match self.attempt(lease, link, request, course, now, early).await {
-                Err(failed) if matches!(failed.failure, Failure::Closed) && failed.request.is_repeatable() => {
+        let mut kept = lease.here().pool.take(now, self.timeouts.idle);
+        loop {
+            let is_kept = kept.is_some();
+            let (link, sent) = match kept.take() {
+                Some(link) => (link, now),
+                None => {
+                    let until = course.deadlines.until();
+                    match Box::pin(self.dial(&lease, until, Use::Requests, &mut course.trail.connect)).await {
+                        Ok(wire) => (Link::new(wire, lease.opened()), Instant::now()),
+                        Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
+                    }
+                }
+            };
+            match self.attempt(lease, link, request, course, sent, early).await {
+                Err(failed)
+                    if is_kept && matches!(failed.failure, Failure::Closed) && failed.request.is_repeatable() =>
+                {
                     (lease, request) = (failed.lease, failed.request);
                     request.rewind();
                     course.sent -= 1; // it is as if the server had never had the request
                 }
                 outcome => return outcome,
             }
-        }
-        let until = course.deadlines.until();
-        match Box::pin(self.dial(&lease, until, Use::Requests, &mut course.trail.connect)).await {
-            Ok(wire) => {
-                let link = Link::new(wire, lease.opened());
-                self.attempt(lease, link, request, course, Instant::now(), early).await
-            }
-            Err(error) => Err(Failed::new(Failure::Dial(error), lease, request)),
         }
     }
 
@@ -243,6 +250,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
+    #[cold]
     pub(super) fn new(failure: Failure, lease: Lease, request: Box<Sending>) -> Box<Self> {
         Box::new(Self { failure, lease, request })
     }
@@ -321,6 +329,7 @@ impl Lease {
     }
 
     /// Counts the failure that the exchange ends with.
+    #[cold]
     pub(super) fn failed(&self, failure: Failure, course: &mut Course) -> ExchangeError {
         self.count(&failure);
         course.trail.server = Some(Arc::clone(&self.name));

@@ -181,6 +181,7 @@ impl Link {
     }
 
     /// The head's end is not among what has come.
+    #[cold]
     fn await_more(&mut self) -> Result<Option<usize>, Failure> {
         self.reading = Reading::Head { searched: self.space.len() };
         if self.space.len() >= MOST_READ { Err(Failure::HeadTooLarge) } else { Ok(None) }

@@ -106,20 +106,22 @@ fn fill(fields: &mut HeaderMap, parsed: &[Header<'_>], bytes: &Bytes) -> Option<
 /// Refuses a response whose end could be found in two ways (RFC 9112, section 6.3): the fields are passed on, to a client
 /// that might find the other.
 pub(super) fn body_kind(head: &Parts, is_head: bool) -> Result<BodyKind, Failure> {
-    let (mut codings, mut lengths) =
-        (fields::lines(&head.headers, &TRANSFER_ENCODING), fields::lines(&head.headers, &CONTENT_LENGTH));
-    let kind = match (codings.next(), lengths.next()) {
+    let fields = &head.headers;
+    let kind = match (fields::first(fields, &TRANSFER_ENCODING), fields::first(fields, &CONTENT_LENGTH)) {
         (None, None) => BodyKind::Rest,
         (Some(_), Some(_)) => return Err(Failure::Protocol("it has both Content-Length and Transfer-Encoding")),
         (Some(_), None) if head.version == Version::HTTP_10 => {
             return Err(Failure::Protocol("it has Transfer-Encoding in HTTP/1.0"));
         }
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() => {
+        (Some(coding), None)
+            if coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && !fields::is_repeated(fields, &TRANSFER_ENCODING) =>
+        {
             BodyKind::Chunked
         }
         (Some(_), None) => return Err(Failure::Protocol("its transfer coding is not chunked alone")),
-        (None, Some(length)) if lengths.next().is_none() => BodyKind::Length(number(length).ok_or(NOT_A_NUMBER)?),
-        (None, Some(_)) => return Err(NOT_A_NUMBER),
+        (None, Some(_)) if fields::is_repeated(fields, &CONTENT_LENGTH) => return Err(NOT_A_NUMBER),
+        (None, Some(length)) => BodyKind::Length(number(length).ok_or(NOT_A_NUMBER)?),
     };
     let has_none = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     Ok(if has_none { BodyKind::Length(0) } else { kind })

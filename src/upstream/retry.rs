@@ -87,6 +87,7 @@ impl Course {
     }
 
     /// The attempt has failed.
+    #[cold]
     pub(super) fn attempt_failed(&mut self, failure: &Failure) {
         if let Some(attempt) = self.trail.attempts.last_mut() {
             (attempt.ended, attempt.error) = (Some(Instant::now()), Some(failure.word().as_str()));
@@ -109,6 +110,7 @@ impl Course {
 impl Upstream {
     /// The server to try after one where a request failed, if it is to be tried again; what that costs is spent then.
     /// `repeatable` says that the server may have the request twice.
+    #[cold]
     pub(super) fn another(
         &self,
         course: &mut Course,

@@ -198,6 +198,8 @@ impl Exchange<'_> {
         self.gate.routes.as_ref()?.get(self.told.route?)
     }
 
+    // Neither is a part of what every request does.
+    #[inline(never)]
     fn log(&self, now: Instant, error: Option<&'static str>) {
         let (method, host, path) = self.line.as_deref().map_or(("-", "-".into(), "-"), Line::words);
         let route = self.route();
@@ -235,6 +237,7 @@ impl Exchange<'_> {
         self.intake.as_ref().map_or(self.received, |intake| intake.received())
     }
 
+    #[inline(never)]
     fn record(&self, active: &Active, now: Instant, error: Option<&'static str>) {
         let (method, host, path) = self.line.as_deref().map_or(("-", "-".into(), "-"), Line::words);
         let ended = Ended {

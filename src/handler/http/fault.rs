@@ -107,6 +107,7 @@ impl Fault {
     }
 
     /// The answer to the client, in the version that it spoke. An HTTP/1 connection ends with it.
+    #[cold]
     pub(super) fn response(&self, version: Version) -> Response<Full<Bytes>> {
         let reason = self.status.canonical_reason().unwrap_or("Error");
         let body = format!("{} {reason}: {}\n", self.status.as_str(), self.detail);

@@ -195,6 +195,7 @@ impl<'a> Http1<'a> {
 }
 
 /// The client's doing.
+#[cold]
 fn client(error: impl std::fmt::Display) -> ServeError {
     ServeError::new(Side::Client, error)
 }

@@ -98,6 +98,7 @@ pub(super) fn looped() -> Reply<ProxyBody> {
     failed(StatusCode::LOOP_DETECTED, RequestFailure::ProxyLoopDetected, "the request has passed this endpoint before")
 }
 
+#[cold]
 fn failed(status: StatusCode, error: RequestFailure, why: &'static str) -> Reply<ProxyBody> {
     let mut response = text(status, sentence(status, why));
     let proxy_status = format!("portcullis; error={error}; details=\"{why}\"");
@@ -106,6 +107,7 @@ fn failed(status: StatusCode, error: RequestFailure, why: &'static str) -> Reply
 }
 
 /// Answers for an upstream that did not.
+#[cold]
 pub(super) fn upstream_failed(error: ExchangeError) -> Reply<ProxyBody> {
     let (status, name, words) = in_words(&error.failure);
     let mut response = text(status, sentence(status, words));

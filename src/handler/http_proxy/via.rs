@@ -67,7 +67,7 @@ impl Name {
             let words = line.as_bytes().split(|b| matches!(b, b',' | b' ' | b'\t' | b'('));
             words.into_iter().any(|word| word == self.own.as_bytes())
         };
-        fields::lines(fields, &VIA).any(is_mine)
+        fields::first(fields, &VIA).is_some() && fields::lines(fields, &VIA).any(is_mine)
     }
 
     /// The value in an answer that was received in this version.

@@ -103,8 +103,8 @@ impl Http1<'_> {
         let asked = match self.fault {
             Some(fault) => Err(fault),
             None => {
-                let call = service.call(request.map(|()| body), &self.gate.info, &interim);
-                self.ask(pin!(call), &interim, &mut turn).await?
+                let call = pin!(service.call(request.map(|()| body), &self.gate.info, &interim));
+                self.ask(call, &interim, &mut turn).await?
             }
         };
         self.expects = false;
@@ -118,17 +118,18 @@ impl Http1<'_> {
         };
         let (mut head, body) = response.into_parts();
         turn.exchange.answered(head.status, told);
-        let (head, body) = (&mut head, pin!(body));
-        match switch {
-            _ if !head.status.is_informational() => self.send(head, body, &mut turn, drain).await?,
-            Some(switch) if self.may_switch(head.status) => {
-                self.send(head, body, &mut turn, drain).await?;
-                return Ok(Then::Switch(switch));
-            }
+        let switch = match switch {
+            _ if !head.status.is_informational() => None,
+            Some(switch) if self.may_switch(head.status) => Some(switch),
             _ => {
                 turn.terms.keep = false;
                 self.answer(no_answer(&mut turn.exchange), &mut turn, drain).await?;
+                return Ok(Then::End);
             }
+        };
+        self.send(&mut head, pin!(body), &mut turn, drain).await?;
+        if let Some(switch) = switch {
+            return Ok(Then::Switch(switch));
         }
         let goes_on = turn.terms.keep && self.fault.is_none() && !self.is_cut && self.pass_over_body();
         Ok(if goes_on { Then::Next } else { Then::End })
@@ -261,6 +262,7 @@ impl Http1<'_> {
     }
 
     /// The body is broken: the service is told, and the connection ends with its answer.
+    #[cold]
     fn fail(&mut self, turn: &mut Turn<'_>, task: &Waker, fault: Fault) {
         self.gate.count_refusal(&fault);
         turn.exchange.failed(&fault);
@@ -280,19 +282,19 @@ impl Http1<'_> {
         true
     }
 
-    /// Sends an answer of the engine's, to its last byte.
-    pub(super) async fn answer<B>(
-        &mut self,
-        response: Response<B>,
-        turn: &mut Turn<'_>,
-        drain: &mut Watch,
-    ) -> Result<(), ServeError>
-    where
-        B: Body<Data = Bytes>,
-        B::Error: Into<BoxError>,
-    {
-        let (mut head, body) = response.into_parts();
-        self.send(&mut head, pin!(body), turn, drain).await
+    /// Sends an answer of the engine's, to its last byte. Boxed, as whatever is rare is, so that no other request's future has
+    /// room for it.
+    #[cold]
+    pub(super) fn answer<'f>(
+        &'f mut self,
+        response: Response<Full<Bytes>>,
+        turn: &'f mut Turn<'_>,
+        drain: &'f mut Watch,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send + 'f>> {
+        Box::pin(async move {
+            let (mut head, body) = response.into_parts();
+            self.send(&mut head, pin!(body), turn, drain).await
+        })
     }
 
     /// Sends an answer, to its last byte. Its fields are left to the next request.
@@ -423,6 +425,7 @@ impl Left {
 }
 
 /// In place of an answer whose status is none: an interim one, or a switch that nobody asked for.
+#[cold]
 fn no_answer(exchange: &mut Exchange<'_>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from("500 Internal Server Error\n"));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
