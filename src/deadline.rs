@@ -21,12 +21,18 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     /// Ready once `at` has passed; until then the task is woken at `at` at the latest, and perhaps sooner.
+    #[inline]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        if self.is_set(cx.waker(), at) { Poll::Pending } else { self.set(cx, at) }
+    }
+
+    fn is_set(&self, task: &Waker, at: Instant) -> bool {
+        let wakes = self.task.as_ref().is_some_and(|set| set.will_wake(task));
+        wakes && self.sleep.as_ref().is_some_and(|sleep| sleep.deadline() <= at && !sleep.is_elapsed())
+    }
+
+    fn set(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        let is_set = self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
-        if is_set && sleep.deadline() <= at && !sleep.is_elapsed() {
-            return Poll::Pending;
-        }
         if sleep.deadline() > at {
             sleep.as_mut().reset(at);
         }
