@@ -5,3 +5,4 @@
 pub use crate::handler::http::fuzzing::{Reading, is_authority, read_requests};
 pub use crate::handler::http_proxy::fuzzing::{Guarded, normal_path};
 pub use crate::tls::fuzzing::{open_bundle, read_flight};
+pub use crate::upstream::fuzzing::{Heard, read_response};

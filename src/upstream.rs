@@ -9,6 +9,8 @@ mod chunks;
 mod dial;
 mod exchange;
 mod findings;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod http2;
 mod lease;
