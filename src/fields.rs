@@ -30,11 +30,12 @@ pub(crate) fn is_repeated(fields: &HeaderMap, name: &HeaderName) -> bool {
 /// Whether a comma-separated field has `token` in any of its lines, in any case.
 #[inline(always)]
 pub(crate) fn has_token(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    first(fields, name).is_some() && any_token(fields, name, token)
+    first(fields, name).is_some() && lines(fields, name).any(|line| says(line.as_bytes(), token.as_bytes()))
 }
 
-fn any_token(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    lines(fields, name).flat_map(tokens).any(|known| known.eq_ignore_ascii_case(token.as_bytes()))
+/// Whether a comma-separated value has `token`, in any case.
+pub(crate) fn says(value: &[u8], token: &[u8]) -> bool {
+    value.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 /// The elements of a comma-separated value, without the space around them.

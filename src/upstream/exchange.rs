@@ -116,13 +116,12 @@ impl Upstream {
         &self,
         mut request: Box<Sending>,
         key: Option<u64>,
-        now: Instant,
+        mut now: Instant,
         early: Early<'_>,
     ) -> Result<Answered, ExchangeError> {
         let mut course = Course::new(now, key, &self.timeouts);
         self.here().budget.earn(self.policy.retries.budget);
         let mut lease = self.first_lease(&mut course).await?;
-        let mut now = now;
         loop {
             course.begin_attempt(&lease, &mut request, now);
             match self.try_server(lease, request, &mut course, now, early).await {

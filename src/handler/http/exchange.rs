@@ -4,8 +4,10 @@
 //! when it is dropped, which is when the answer has ended, whichever way.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::{self, Poll};
 
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri, Version};
@@ -167,6 +169,17 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// Drives what sends an answer to its end, and says whether that took no wait.
+pub(super) async fn driven<T>(mut poll: impl FnMut(&mut task::Context<'_>) -> Poll<T>) -> (T, bool) {
+    let mut at_once = true;
+    let sent = poll_fn(|cx| {
+        let sent = poll(cx);
+        at_once &= sent.is_ready();
+        sent
+    });
+    (sent.await, at_once)
+}
+
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
@@ -230,9 +243,7 @@ impl Exchange<'_> {
             detail: None,
         });
     }
-}
 
-impl Exchange<'_> {
     fn body_received(&self) -> u64 {
         self.intake.as_ref().map_or(self.received, |intake| intake.received())
     }

@@ -9,6 +9,7 @@ use memchr::{memchr, memrchr};
 use super::authority;
 use super::fault::Fault;
 use super::field::{Field, Lines, MAX_FIELDS, is_token, split};
+use crate::fields::says;
 use crate::handler::Limits;
 use crate::metrics::RequestRefusal;
 
@@ -158,13 +159,13 @@ impl Head {
         self.fields.push(span);
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
-            2 if is(b"te") => self.said.wants_trailers |= has_token(value, b"trailers"),
+            2 if is(b"te") => self.said.wants_trailers |= says(value, b"trailers"),
             4 if is(b"host") => self.said.host(span.value, value)?,
             6 if is(b"expect") => self.said.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             7 if is(b"upgrade") => self.said.upgrade = true,
             10 if is(b"connection") => {
-                self.said.close |= has_token(value, b"close");
-                self.said.keep_alive |= has_token(value, b"keep-alive");
+                self.said.close |= says(value, b"close");
+                self.said.keep_alive |= says(value, b"keep-alive");
             }
             14 if is(b"content-length") => self.said.content_length(value)?,
             17 if is(b"transfer-encoding") => self.said.transfer_encoding(value)?,
@@ -265,11 +266,6 @@ impl Said {
             wants_trailers: self.wants_trailers && self.is_11,
         })
     }
-}
-
-/// Whether a comma-separated value has `token`, in any case.
-pub(super) fn has_token(value: &[u8], token: &[u8]) -> bool {
-    value.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 const REQUEST_LINE: Fault =

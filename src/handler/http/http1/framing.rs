@@ -12,9 +12,9 @@ use hyper::http::response::Parts;
 use hyper::{StatusCode, body::Frame};
 
 use super::super::date;
-use super::super::head::has_token;
 use super::super::trailers::is_forbidden;
 use super::output::Output;
+use crate::fields::says;
 
 /// What a request has its answer be like.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ pub(super) fn begin(output: &mut Output, head: &Parts, length: Option<u64>, term
             continue; // so is this
         }
         has_date |= name == DATE;
-        says_close |= name == CONNECTION && has_token(value.as_bytes(), b"close");
+        says_close |= name == CONNECTION && says(value.as_bytes(), b"close");
         line(buffer, name, value.as_bytes());
     }
     let framing = Framing::of(head.status, length.or(said.length), terms);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::super::answer::admitted;
 use super::super::body::RequestBody;
 use super::super::challenge;
-use super::super::exchange::Exchange;
+use super::super::exchange::{Exchange, driven};
 use super::super::fault::Fault;
 use super::super::head::{Accepted, BodyKind};
 use super::super::interim::Interim;
@@ -316,15 +316,10 @@ impl Http1<'_> {
         let framing = framing::begin(&mut self.wire.output, head, length, &mut turn.terms);
         let mut left = Left { framing, broken: None };
         self.keep_spare(&mut head.headers);
-        let mut waited = false;
-        poll_fn(|cx| {
-            let sent = self.poll_answer(cx, body.as_mut(), &mut left, turn);
-            waited |= sent.is_pending();
-            sent
-        })
-        .await?;
+        let (sent, at_once) = driven(|cx| self.poll_answer(cx, body.as_mut(), &mut left, turn)).await;
+        sent?;
         turn.exchange.completed();
-        if !waited {
+        if at_once {
             turn.exchange.ended_at_once();
         }
         Ok(())

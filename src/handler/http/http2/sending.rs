@@ -2,7 +2,6 @@
 //!
 //! Owns the stream from the answer's head on, and the wait for a client that does not take it. Called by `turn`.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{self, Poll, ready};
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 use super::super::BoxError;
 use super::super::answer::has_no_body;
 use super::super::date;
-use super::super::exchange::Exchange;
+use super::super::exchange::{Exchange, driven};
 use super::super::pace::Pace;
 use crate::deadline::Deadline;
 use crate::handler::Context;
@@ -51,14 +50,8 @@ where
         return Sent::Whole;
     }
     let mut pipe = Pipe::new(stream, exchange.context());
-    let mut waited = false;
-    let sent = poll_fn(|cx| {
-        let sent = pipe.poll(cx, body.as_mut(), exchange);
-        waited |= sent.is_pending();
-        sent
-    })
-    .await;
-    if !waited {
+    let (sent, at_once) = driven(|cx| pipe.poll(cx, body.as_mut(), exchange)).await;
+    if at_once {
         exchange.ended_at_once();
     }
     sent
