@@ -11,7 +11,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
 use std::time::{Duration, Instant};
 
 use crate::access::one_client;
@@ -125,10 +128,12 @@ impl Buckets {
             if after > latest {
                 return Err(Duration::from_nanos(after - latest));
             }
-            if least.compare_exchange_weak(before, after, Relaxed, Relaxed).is_ok() {
-                for cell in cells.iter().flatten() {
-                    cell.fetch_max(after, Relaxed);
-                }
+            // The least cell comes last, and it is what is taken by: once it is raised no cell is below `after`, so no worker
+            // can take by another that it read before. Were it raised first, one could, and the same token be given twice.
+            for other in cells.iter().flatten().filter(|cell| !std::ptr::eq(**cell, *least)) {
+                other.fetch_max(after, AcqRel);
+            }
+            if least.compare_exchange_weak(before, after, AcqRel, Relaxed).is_ok() {
                 return Ok(());
             }
         }
