@@ -10,7 +10,7 @@ use std::task::{Poll, ready};
 
 use hyper::header::{HeaderValue, UPGRADE};
 use hyper::http::response::Parts;
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::dial::{DialError, Use};
@@ -23,6 +23,7 @@ use super::retry::Course;
 use super::sending::{BodyFailed, Sending};
 use super::tunnel::Tunnel;
 use super::{Protocol, Upstream};
+use crate::fields;
 use crate::metrics::{RequestFailure, UpstreamFailure};
 use crate::trail::Trail;
 
@@ -382,15 +383,17 @@ impl Came1 {
 
 /// Whether the server switches protocols, and was not asked to, or has not had all of the request.
 fn switches_unasked(head: &Parts, request: &Sending) -> bool {
-    let is_agreed = |offered| is_one_of(head.headers.get(UPGRADE), offered);
     head.status == StatusCode::SWITCHING_PROTOCOLS
-        && !(request.is_complete() && request.offered().is_some_and(is_agreed))
+        && !(request.is_complete() && request.offered().is_some_and(|offered| agrees(&head.headers, offered)))
 }
 
 /// Whether a 101 switches to a protocol that was offered; it has to say which (RFC 9110, section 7.8).
-fn is_one_of(agreed: Option<&HeaderValue>, offered: &HeaderValue) -> bool {
-    let agreed = agreed.map_or(&b""[..], HeaderValue::as_bytes).trim_ascii();
-    offered.as_bytes().split(|b| *b == b',').any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(agreed))
+fn agrees(answer: &HeaderMap, offered: &HeaderValue) -> bool {
+    let is_agreed = |said: &HeaderValue| {
+        let said = said.as_bytes().trim_ascii();
+        fields::tokens(offered).any(|protocol| protocol.eq_ignore_ascii_case(said))
+    };
+    !fields::is_repeated(answer, &UPGRADE) && fields::first(answer, &UPGRADE).is_some_and(is_agreed)
 }
 
 impl Failure {

@@ -14,8 +14,8 @@ use crate::handler::http::{Upgrade, upgrade};
 use crate::relay::relay;
 use crate::upstream::Tunnel;
 
-/// The protocol that a request asks to switch to; `None` where it does not ask, or not in a way that is passed on:
-/// over HTTP/2, with a body, or to what carries HTTP again, such as h2c or TLS (RFC 2817), which would let requests pass
+/// The protocols that a request asks to switch to; `None` where it does not ask, or not in a way that is passed on:
+/// over HTTP/2, with a body, to nothing, or to what carries HTTP again, such as h2c or TLS (RFC 2817), which would let requests pass
 /// unseen.
 pub(super) fn asked(head: &Parts, has_body: bool) -> Option<HeaderValue> {
     if head.version != Version::HTTP_11 || has_body || !has_token(&head.headers, &CONNECTION, "upgrade") {
@@ -23,7 +23,7 @@ pub(super) fn asked(head: &Parts, has_body: bool) -> Option<HeaderValue> {
     }
     let mut lines = head.headers.get_all(UPGRADE).iter();
     let protocol = lines.next().filter(|_| lines.next().is_none())?;
-    (!tokens(protocol).any(carries_http)).then(|| protocol.clone())
+    (tokens(protocol).next().is_some() && !tokens(protocol).any(carries_http)).then(|| protocol.clone())
 }
 
 /// Whether requests would pass within the protocol.

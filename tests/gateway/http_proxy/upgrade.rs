@@ -79,15 +79,22 @@ fn what_follows_a_declined_upgrade_is_a_request_of_its_own() {
 
 #[test]
 fn a_switch_to_something_that_was_not_offered_is_a_502() {
-    for said in
-        [SWITCHED.replace("Upgrade: websocket", "Upgrade: other"), SWITCHED.replace("Upgrade: websocket\r\n", "")]
-    {
-        let (upstream, _) = Upstream::answering(&said);
+    for (offered, said) in [
+        ("websocket", "Upgrade: other\r\n"),
+        ("websocket", ""),
+        ("websocket, ", ""),
+        ("websocket, ", "Upgrade: \r\n"),
+        ("", ""),
+        ("websocket, other", "Upgrade: websocket, other\r\n"),
+        ("websocket, other", "Upgrade: websocket\r\nUpgrade: other\r\n"),
+    ] {
+        let (upstream, _) = Upstream::answering(&SWITCHED.replace("Upgrade: websocket\r\n", said));
         let gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
         let mut stream = connect(gateway.address("front"));
-        stream.write_all(HANDSHAKE.as_bytes()).unwrap();
+        let request = HANDSHAKE.replace("Upgrade: websocket", &format!("Upgrade: {offered}"));
+        stream.write_all(request.as_bytes()).unwrap();
         let answer = read_response(&mut stream);
-        assert_eq!(answer.status, 502);
+        assert_eq!(answer.status, 502, "{offered:?} {said:?}");
         assert!(answer.field("proxy-status").unwrap().contains("error=http_upgrade_failed"), "{answer:?}");
     }
 }
