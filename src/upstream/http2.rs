@@ -14,6 +14,7 @@ use std::task::{Poll, ready};
 
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
+use hyper::header::CONTENT_LENGTH;
 use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
@@ -26,9 +27,11 @@ use super::exchange::{Answer, Answered, Came, Early, Failed, Failure, MOST_INTER
 use super::lease::Lease;
 use super::progress::Deadlines;
 use super::response_body::ResponseBody;
+use super::response_head::NOT_A_NUMBER;
 use super::retry::Course;
 use super::sending::{BodyFailed, Sending};
 use crate::deadline::Deadline;
+use crate::fields;
 
 /// A response whose head has come, and where the rest of it comes from.
 pub(super) struct Came2 {
@@ -61,9 +64,6 @@ impl Upstream {
         };
         let (mut pump, mut timer) = (Pump::new(stream, request), Deadline::default());
         match await_head(response, &mut pump, &mut timer, &course.deadlines, early).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Err(Failed::new(Failure::Switch, lease, pump.into_request())) // RFC 9113, section 8.6
-            }
             Ok(response) => Ok(Came::Http2(Box::new(Came2 { lease, ticket, response, pump, timer }))),
             Err(failure) => {
                 if matches!(failure, Failure::ResponseTimeout | Failure::AttemptTimeout | Failure::WriteTimeout) {
@@ -121,6 +121,9 @@ async fn await_head(
         }
         // Before the response, which would pass over them. h2 bounds the size of each.
         while let Poll::Ready(Some(Ok(head))) = response.poll_informational(cx) {
+            if head.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Poll::Ready(Err(Failure::Switch)); // RFC 9113, section 8.6
+            }
             interim += 1;
             if interim > MOST_INTERIM {
                 return Poll::Ready(Err(TOO_MUCH_INTERIM));
@@ -128,7 +131,10 @@ async fn await_head(
             early(head);
         }
         if let Poll::Ready(head) = Pin::new(&mut response).poll(cx) {
-            return Poll::Ready(head.map_err(|error| failure(&error)));
+            let head = head.map_err(|error| failure(&error))?;
+            // h2 holds the body to the first of them; who reads on might hold it to another (RFC 9113, section 8.1.1).
+            let is_clear = !fields::is_repeated(head.headers(), &CONTENT_LENGTH);
+            return Poll::Ready(if is_clear { Ok(head) } else { Err(NOT_A_NUMBER) });
         }
         ready!(timer.poll(cx, deadlines.head()));
         Poll::Ready(Err(deadlines.failure()))

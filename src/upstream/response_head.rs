@@ -134,7 +134,7 @@ fn number(value: &HeaderValue) -> Option<u64> {
 }
 
 const MALFORMED: Failure = Failure::Protocol("its head is malformed");
-const NOT_A_NUMBER: Failure = Failure::Protocol("its Content-Length is not one number");
+pub(super) const NOT_A_NUMBER: Failure = Failure::Protocol("its Content-Length is not one number");
 
 /// Whether the server means to keep the connection (RFC 9112, section 9.3).
 pub(super) fn keeps_connection(head: &Parts) -> bool {

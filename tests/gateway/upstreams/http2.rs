@@ -68,6 +68,26 @@ fn an_answer_of_a_head_alone_ends_with_it() {
 }
 
 #[test]
+fn an_answer_with_two_lengths_or_a_switch_of_protocols_is_not_passed_on() {
+    let upstream = Http2Upstream::start(10, |(request, mut answer)| async move {
+        let head = Response::builder();
+        if request.uri().path() == "/switch" {
+            let _ = answer.send_informational(head.status(101).body(()).unwrap());
+            return say(answer, "ok");
+        }
+        let head = head.header("content-length", "2").header("content-length", "3").body(()).unwrap();
+        let mut stream = answer.send_response(head, false).unwrap();
+        let _ = stream.send_data(Bytes::from_static(b"ok"), true);
+    });
+    let gateway = Gateway::start(&with_app(&http_proxy(&[upstream.address], ""), H2));
+    for (path, error) in [("/", "http_protocol_error"), ("/switch", "http_upgrade_failed")] {
+        let answer = ask(&mut connect(gateway.address("front")), format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let status = answer.field("proxy-status").unwrap_or_default();
+        assert!(answer.status == 502 && status.contains(&format!("error={error}")), "{path} {answer:?}");
+    }
+}
+
+#[test]
 fn nginx_gets_and_gives_a_large_body_over_http_2_with_and_without_tls() {
     let tls = free_address();
     let directives = format!(
