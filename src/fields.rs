@@ -27,6 +27,48 @@ pub(crate) fn is_repeated(fields: &HeaderMap, name: &HeaderName) -> bool {
     lines(fields, name).nth(1).is_some()
 }
 
+/// Fields that must not come late, as trailers: they frame or route the message, say who sends it, or how to read it
+/// (RFC 9110, section 6.5.1). A reader that merged them into the head would read another message.
+const NEVER_LATE: [&[u8]; 24] = [
+    b"authorization",
+    b"cache-control",
+    b"client-cert",
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"keep-alive",
+    b"max-forwards",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"range",
+    b"set-cookie",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+];
+
+/// Whether a field of this name, in any case, may be a trailer.
+pub(crate) fn may_come_late(name: &[u8]) -> bool {
+    !NEVER_LATE.iter().any(|never| name.eq_ignore_ascii_case(never))
+}
+
+/// Takes out of trailers what must not come late.
+pub(crate) fn leave_what_may_come_late(trailers: &mut HeaderMap) {
+    // Each round removes at least one field, and trailers are bounded; most have none to remove.
+    while let Some(name) = trailers.keys().find(|name| !may_come_late(name.as_str().as_bytes())).cloned() {
+        trailers.remove(name);
+    }
+}
+
 /// Whether a comma-separated field has `token` in any of its lines, in any case.
 #[inline(always)]
 pub(crate) fn has_token(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {

@@ -12,10 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame};
-use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
-    HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
@@ -317,28 +314,6 @@ impl Framing {
     }
 }
 
-/// Fields that must not come late, as trailers (RFC 9110, section 6.5.1).
-const NEVER_LATE: [HeaderName; 12] = [
-    AUTHORIZATION,
-    CACHE_CONTROL,
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    CONTENT_RANGE,
-    CONTENT_TYPE,
-    HOST,
-    MAX_FORWARDS,
-    SET_COOKIE,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-];
-
-/// Trailers without those fields that must not come late.
-pub(super) fn may_come_late(mut trailers: HeaderMap) -> HeaderMap {
-    NEVER_LATE.iter().for_each(|name| drop(trailers.remove(name)));
-    trailers
-}
-
 /// A head as HTTP/2 has it: the host in `:authority`, and no field of a connection (RFC 9113, sections 8.2.2 and 8.3.1).
 fn for_http2(head: &mut Parts, scheme: &str) -> Request<()> {
     let host = head.headers.remove(HOST);
@@ -348,7 +323,7 @@ fn for_http2(head: &mut Parts, scheme: &str) -> Request<()> {
     let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let authority = host.as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let uri = Uri::builder().scheme(scheme).path_and_query(target);
-    // A client of HTTP/1.0 may name no host; then none is passed on.
+    // A client of HTTP/1.0 may name no host. A target with a scheme has an authority, for h2; this one is nobody's.
     let uri = uri.authority(authority.unwrap_or_else(|| Authority::from_static("unknown"))).build();
     let mut request = Request::new(());
     *request.method_mut() = mem::take(&mut head.method);
@@ -360,11 +335,8 @@ fn for_http2(head: &mut Parts, scheme: &str) -> Request<()> {
 
 /// The trailers that a head declares, but for those that must not come late.
 fn declared_trailers(fields: &HeaderMap) -> Vec<HeaderName> {
-    let lines = fields.get_all(TRAILER).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    lines
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| !NEVER_LATE.contains(name))
-        .collect()
+    let names = fields::lines(fields, &TRAILER).flat_map(fields::tokens);
+    names.filter(|name| fields::may_come_late(name)).filter_map(|name| HeaderName::from_bytes(name).ok()).collect()
 }
 
 /// Takes the gateway's own fields as they are written, without a map in between: they are most of a small head.

@@ -22,6 +22,7 @@ use super::http1::handover::Handed;
 use super::pace::Pace;
 use super::trailers;
 use crate::deadline::Deadline;
+use crate::fields::may_come_late;
 
 /// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
 ///
@@ -133,7 +134,7 @@ impl Watched {
             return Err(self.broken_by(Fault::BODY_TOO_LARGE));
         }
         let mut names = frame.trailers_ref().into_iter().flat_map(|trailers| trailers.keys());
-        if names.any(|name| trailers::is_forbidden(name.as_str().as_bytes())) {
+        if names.any(|name| !may_come_late(name.as_str().as_bytes())) {
             return Err(self.broken_by(trailers::LATE));
         }
         Ok(frame)

@@ -1,38 +1,10 @@
 //! The trailer section of a chunked body, read as strictly as a head (RFC 9112, section 7.1.2).
 //!
-//! Fed by `scan`; `body` asks which fields HTTP/2's trailers may hold.
+//! Fed by `scan`.
 
 use super::fault::Fault;
 use super::field::{Lines, MAX_FIELDS, split};
-
-/// Fields that must not come late: they frame or route the message, say who sends it, or how to read it
-/// (RFC 9110, section 6.5.1). A reader that merged them into the head would read another message.
-const FORBIDDEN: [&[u8]; 24] = [
-    b"authorization",
-    b"cache-control",
-    b"client-cert",
-    b"connection",
-    b"content-encoding",
-    b"content-length",
-    b"content-range",
-    b"content-type",
-    b"cookie",
-    b"expect",
-    b"forwarded",
-    b"host",
-    b"keep-alive",
-    b"max-forwards",
-    b"proxy-authorization",
-    b"proxy-connection",
-    b"range",
-    b"set-cookie",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-];
+use crate::fields::may_come_late;
 
 /// A trailer section in the course of being read.
 #[derive(Clone, Debug)]
@@ -57,7 +29,7 @@ impl Trailers {
             if self.fields > MAX_FIELDS {
                 return Err(Fault::chunk("the body has more than 100 trailer fields"));
             }
-            if is_forbidden(split(line)?.name) {
+            if !may_come_late(split(line)?.name) {
                 return Err(LATE);
             }
         }
@@ -65,10 +37,5 @@ impl Trailers {
     }
 }
 
-/// The fault of a field that [`is_forbidden`].
+/// The fault of a field that must not come late.
 pub(super) const LATE: Fault = Fault::chunk("a trailer field is one that must not come late");
-
-/// Whether a field must not come late.
-pub(super) fn is_forbidden(name: &[u8]) -> bool {
-    FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
-}

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use hyper::body::Body;
 
-use super::super::sending::{BodyFailed, Sending, may_come_late};
+use super::super::sending::{BodyFailed, Sending};
+use crate::fields;
 
 /// A stream's sending half, and the request that is written to it.
 pub(super) struct Pump {
@@ -88,7 +89,10 @@ impl Pump {
             end => {
                 let trailers = end.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
                 let ended = match trailers {
-                    Some(trailers) => self.stream.send_trailers(may_come_late(trailers)),
+                    Some(mut trailers) => {
+                        fields::leave_what_may_come_late(&mut trailers);
+                        self.stream.send_trailers(trailers)
+                    }
                     None => self.stream.send_data(Bytes::new(), true),
                 };
                 drop(ended); // a server that takes no more may have answered

@@ -3,8 +3,11 @@
 use std::io::{Read, Write};
 use std::process::Command;
 
+use hyper::{HeaderMap, Request};
+
 use crate::support::client::{curl, read_to_end};
 use crate::support::h2::{self, Client, DATA, GOAWAY, HEADERS, RST_STREAM};
+use crate::support::h2_upstream;
 use crate::support::upstream::{Upstream, read_request};
 use crate::support::{Folder, Gateway, PATIENCE, http_proxy};
 
@@ -92,6 +95,22 @@ fn a_body_that_the_upstream_breaks_off_is_reset_and_never_ended() {
         client.get(3, "/");
         assert_eq!(client.next_of(&[HEADERS, RST_STREAM]).stream, 3);
     }
+}
+
+#[test]
+fn an_answers_trailers_come_without_those_that_must_not_come_late() {
+    let (upstream, _) = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\
+         Content-Length: 9\r\nSet-Cookie: a=b\r\nX-Sum: 1\r\nTrailer: x\r\n\r\n",
+    );
+    let gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
+    let request = Request::get("http://a/").body(()).unwrap();
+    let (_, body, trailers) = h2_upstream::ask(gateway.address("front"), request, &[], HeaderMap::new()).unwrap();
+    assert_eq!(body, b"ok");
+    assert_eq!(
+        trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>(),
+        [("x-sum", &b"1"[..])]
+    );
 }
 
 #[test]

@@ -12,9 +12,8 @@ use hyper::http::response::Parts;
 use hyper::{StatusCode, body::Frame};
 
 use super::super::date;
-use super::super::trailers::is_forbidden;
 use super::output::Output;
-use crate::fields::says;
+use crate::fields::{may_come_late, says};
 
 /// What a request has its answer be like.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +165,7 @@ impl Framing {
                 let buffer = output.buffer();
                 buffer.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.filter(|_| wanted).into_iter().flatten() {
-                    if !is_forbidden(name.as_str().as_bytes()) {
+                    if may_come_late(name.as_str().as_bytes()) {
                         line(buffer, name, value.as_bytes());
                     }
                 }

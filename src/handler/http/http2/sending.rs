@@ -22,6 +22,7 @@ use super::super::date;
 use super::super::exchange::{Exchange, driven};
 use super::super::pace::Pace;
 use crate::deadline::Deadline;
+use crate::fields;
 use crate::handler::Context;
 
 /// Sends an answer, to its last byte. It has no field of a connection, which h2 would refuse. `is_head` says that it has no
@@ -124,7 +125,8 @@ impl Pipe {
                 None => return Poll::Ready(over(self.stream.send_data(Bytes::new(), true), exchange)),
                 Some(Ok(Ok(data))) => (self.piece, self.is_last) = (data, body.is_end_stream()),
                 Some(Ok(Err(trailers))) => {
-                    let trailers = trailers.into_trailers().unwrap_or_default();
+                    let mut trailers = trailers.into_trailers().unwrap_or_default();
+                    fields::leave_what_may_come_late(&mut trailers);
                     return Poll::Ready(over(self.stream.send_trailers(trailers), exchange));
                 }
                 Some(Err(Broken::Service)) => {
