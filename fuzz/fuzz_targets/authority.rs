@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     let authority: Authority = text.parse().expect("the parser behind refuses it");
     let port = text[authority.host().len()..].strip_prefix(':').unwrap_or_default();
     assert_eq!(authority.port_u16(), port.parse().ok(), "another port");
-    assert_eq!(authority.host().is_empty(), false, "no host");
+    assert!(!authority.host().is_empty(), "no host");
     let uri: Uri = format!("http://{text}/x").parse().expect("the parser behind refuses the target");
     assert_eq!(uri.authority(), Some(&authority));
 });

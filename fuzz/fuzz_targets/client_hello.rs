@@ -14,7 +14,9 @@ fuzz_target!(|data: &[u8]| {
                 assert!(wanted <= data.len() || !matches!(whole, Ok(Parsed::Hello(_))), "more is wanted than it took");
             }
             // Bytes behind a fault do not mend it; bytes behind a hello, and in its last record, break it.
-            decided => assert!(decided == whole || whole.is_err(), "decided after {cut} bytes: {decided:?}, then {whole:?}"),
+            decided => {
+                assert!(decided == whole || whole.is_err(), "decided after {cut} bytes: {decided:?}, then {whole:?}")
+            }
         }
     }
     match whole {

@@ -12,11 +12,9 @@ const MOST: usize = 48;
 fuzz_target!(|data: &[u8]| {
     let Some(([kind, flags, cut], stream)) = data.split_first_chunk::<3>() else { return };
     let framing = match kind % 8 {
-        size @ 0..4 => Framing::Length {
-            size: 1 << size,
-            little_endian: flags & 1 != 0,
-            counts_itself: flags & 2 != 0,
-        },
+        size @ 0..4 => {
+            Framing::Length { size: 1 << size, little_endian: flags & 1 != 0, counts_itself: flags & 2 != 0 }
+        }
         length => Framing::Delimiter(b"\n\r\n\n"[..usize::from(length) - 3].to_vec()),
     };
     let step = usize::from(*cut).max(1);

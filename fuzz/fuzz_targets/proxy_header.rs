@@ -34,7 +34,14 @@ fuzz_target!(|data: &[u8]| {
 fn written_back(source: SocketAddr, destination: SocketAddr) {
     let Ok(name) = EndpointName::new("internet") else { return };
     let endpoint = Arc::new(Endpoint { name, class: Class::Public, tls: false });
-    let info = ConnectionInfo { endpoint, client: Remote(source), local: Local(destination), tls: None, asked: None, kept: Kept::default() };
+    let info = ConnectionInfo {
+        endpoint,
+        client: Remote(source),
+        local: Local(destination),
+        tls: None,
+        asked: None,
+        kept: Kept::default(),
+    };
     for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
         let bytes = header(version, &info);
         let Ok(Parsed::Header { length, claim: Claim::Proxied { source: s, destination: d } }) = parse(&bytes) else {

@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use portcullis::identity::Class;
-use portcullis::trace::{TRACEPARENT, TRACESTATE, Terms, Traceparent, Tracer, Trust};
+use portcullis::trace::{TRACEPARENT, TRACESTATE, Terms, Traceparent, Tracer, Tracing, Trust};
 
 fuzz_target!(|data: &[u8]| {
     // The first line is the parent, and each other one a line of the state.
@@ -17,7 +17,8 @@ fuzz_target!(|data: &[u8]| {
         fields.append(TRACESTATE, line);
     }
     let came = fields.get(TRACEPARENT).and_then(|value| Traceparent::parse(value.as_bytes()));
-    let (tracer, _) = Tracer::new(Terms { trust: Trust::All, sampling: 1.0 }, true);
+    let tracer = Tracer::off();
+    tracer.follow(Some(Tracing { terms: Terms { trust: Trust::All, sampling: 1.0 }, queue: None }));
     let active = tracer.begin(Class::Public, &mut fields).expect("there is a tracer");
 
     assert_eq!(fields.get_all(TRACEPARENT).iter().count(), 1);
