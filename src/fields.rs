@@ -1,4 +1,4 @@
-//! Looking up the fields of a message by their names.
+//! Looking up, and taking out, the fields of a message by their names.
 //!
 //! A head mostly has a handful of fields, of which a look at each name costs less than a hash, and most of those that are looked
 //! for are not there: `first` finds that out in place. Used by the HTTP engine, by `handler/http_proxy` and by `upstream`.
@@ -63,9 +63,14 @@ pub(crate) fn may_come_late(name: &[u8]) -> bool {
 
 /// Takes out of trailers what must not come late.
 pub(crate) fn leave_what_may_come_late(trailers: &mut HeaderMap) {
-    // Each round removes at least one field, and trailers are bounded; most have none to remove.
-    while let Some(name) = trailers.keys().find(|name| !may_come_late(name.as_str().as_bytes())).cloned() {
-        trailers.remove(name);
+    remove(trailers, |name| !may_come_late(name.as_str().as_bytes()));
+}
+
+/// Takes out every field whose name is one of `those`.
+pub(crate) fn remove(fields: &mut HeaderMap, those: impl Fn(&HeaderName) -> bool) {
+    // Each round removes at least one field, and heads and trailers are bounded; most have none or one to remove.
+    while let Some(name) = fields.keys().find(|name| those(name)).cloned() {
+        fields.remove(name);
     }
 }
 

@@ -6,7 +6,7 @@
 use hyper::HeaderMap;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 
-use crate::fields::tokens;
+use crate::fields::{remove, tokens};
 
 /// Removes `Connection`, what it names, the fields that are known to end at each hop, and what `also` names.
 pub(crate) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
@@ -15,10 +15,7 @@ pub(crate) fn strip(fields: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) 
         return; // `Connection` is not there either, and nothing that it could name
     }
     strip_nominees(fields);
-    // Each round removes at least one field, and heads are bounded; most have none or one to remove.
-    while let Some(name) = fields.keys().find(|name| ends_here(name)).cloned() {
-        fields.remove(name);
-    }
+    remove(fields, ends_here);
 }
 
 fn strip_nominees(fields: &mut HeaderMap) {
