@@ -1,9 +1,10 @@
 //! Moves bytes both ways between two streams until both directions have ended.
 //!
-//! Owns half-close, the idle deadline and the counts. Used by `handler/tcp_proxy` for whole sessions, by
-//! `handler/http_proxy` after an upgrade, and by `handler/echo`.
+//! Owns half-close, the idle deadline and the counts. Used by `handler/tcp_proxy` for whole sessions, and by
+//! `handler/http_proxy` after an upgrade.
 //!
-//! A direction borrows a buffer from its worker's stock only while bytes are in hand, so an idle session holds none.
+//! Every session of a worker reads into one buffer. A direction takes it along only where the other side does not take at
+//! once what was read, so an idle session holds none.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -18,18 +19,25 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use crate::deadline::Deadline;
+use crate::tcp::Tcp;
 
 /// The size of a buffer: three TLS records, and less than a segment of loopback (65,483 bytes). A write of a little more
 /// than a segment makes two, of which the kernel paces both: measured, with 64 KiB a megabyte costs half as much again.
 const BUFFER: usize = 48 * 1024;
-/// How many unused buffers a worker keeps.
-const STOCK: usize = 16;
+/// How many unused buffers a worker keeps, beside the one that it works with.
+const UNUSED: usize = 15;
 
 /// What bytes are relayed between.
 pub trait End: AsyncRead + AsyncWrite + Unpin {
-    /// False where a read would certainly find nothing; to ask must cost next to nothing.
+    /// The socket that the next byte comes from as it is, so that the socket tells whether a read would find one; `None`
+    /// where it would not, since bytes lie elsewhere or TLS is in between.
+    fn source(&self) -> Option<&Tcp> {
+        None
+    }
+
+    /// False where a read would certainly find nothing.
     fn may_have_news(&self) -> bool {
-        true
+        self.source().is_none_or(Tcp::may_have_news)
     }
 }
 
@@ -70,21 +78,22 @@ where
     let mut down = Direction::default();
     let mut quiet = Quiet::new(idle);
     let broken = poll_fn(|cx| {
-        let mut spare = Spare::default();
-        let up_ended = match up.poll(cx, client, upstream, &mut spare) {
-            Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Client(e))),
-            Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
-            other => other.is_ready(),
-        };
-        let down_ended = match down.poll(cx, upstream, client, &mut spare) {
-            Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
-            Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Client(e))),
-            other => other.is_ready(),
-        };
-        if up_ended && down_ended {
-            return Poll::Ready(None);
-        }
-        quiet.poll(cx, up.moved + down.moved).map(|()| Some(Broken::Idle))
+        STOCK.with_borrow_mut(|stock| {
+            let up_ended = match up.poll(cx, client, upstream, stock) {
+                Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Client(e))),
+                Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
+                other => other.is_ready(),
+            };
+            let down_ended = match down.poll(cx, upstream, client, stock) {
+                Poll::Ready(Err(Fault::Read(e))) => return Poll::Ready(Some(Broken::Upstream(e))),
+                Poll::Ready(Err(Fault::Write(e))) => return Poll::Ready(Some(Broken::Client(e))),
+                other => other.is_ready(),
+            };
+            if up_ended && down_ended {
+                return Poll::Ready(None);
+            }
+            quiet.poll(cx, up.moved + down.moved).map(|()| Some(Broken::Idle))
+        })
     })
     .await;
     Relayed { to_upstream: up.moved, to_client: down.moved, client_ended: up.stage == Stage::Ended, broken }
@@ -138,12 +147,16 @@ impl Quiet {
 /// One direction's state.
 #[derive(Default)]
 struct Direction {
-    /// What was read and not yet written.
-    in_hand: Option<InHand>,
+    /// What was read, up to `read`, of which is written what is before `written`.
+    in_hand: Buffer,
+    written: usize,
+    read: usize,
     /// Bytes written.
     moved: u64,
     /// Something was written since the last flush.
     unflushed: bool,
+    /// The last read found less than there was room for.
+    drained: bool,
     /// Everything is written and flushed, and this task is woken when the source has more.
     rests: bool,
     stage: Stage,
@@ -158,12 +171,6 @@ enum Stage {
     Ended,
 }
 
-struct InHand {
-    buffer: Box<[u8]>,
-    written: usize,
-    read: usize,
-}
-
 enum Fault {
     Read(io::Error),
     Write(io::Error),
@@ -176,24 +183,24 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        spare: &mut Spare,
+        stock: &mut Stock,
     ) -> Poll<Result<(), Fault>>
     where
         R: End,
         W: End,
     {
         // As one of two directions moves, the other mostly waits: its source wakes this task, which stays the same.
-        if mem::take(&mut self.rests) && !from.may_have_news() {
-            self.rests = true;
+        if self.rests && !from.may_have_news() {
             return Poll::Pending;
         }
+        self.rests = false;
         loop {
-            ready!(self.poll_write_out(cx, to, spare)).map_err(Fault::Write)?;
+            if self.written < self.read {
+                ready!(self.poll_write_out(cx, to, stock)).map_err(Fault::Write)?;
+            }
             match self.stage {
-                Stage::Moving => match self.poll_read_in(cx, from, spare) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(e)) => return Poll::Ready(Err(Fault::Read(e))),
-                    Poll::Pending => {
+                Stage::Moving => {
+                    if self.poll_read_in(cx, from, stock).map_err(Fault::Read)?.is_pending() {
                         if self.unflushed {
                             ready!(Pin::new(to).poll_flush(cx)).map_err(Fault::Write)?;
                             self.unflushed = false;
@@ -202,7 +209,7 @@ impl Direction {
                         self.rests = has_budget_remaining();
                         return Poll::Pending;
                     }
-                },
+                }
                 Stage::Ending => {
                     match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
                         // The other side may already be gone, which is no fault of this direction.
@@ -215,87 +222,76 @@ impl Direction {
         }
     }
 
-    fn poll_read_in<R: AsyncRead + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut R,
-        spare: &mut Spare,
-    ) -> Poll<io::Result<()>> {
-        let mut buffer = spare.take();
-        let mut space = ReadBuf::new(&mut buffer);
-        let result = Pin::new(from).poll_read(cx, &mut space);
-        let read = space.filled().len();
-        if read > 0 {
-            self.in_hand = Some(InHand { buffer, written: 0, read });
-        } else {
-            if matches!(result, Poll::Ready(Ok(()))) {
-                self.stage = Stage::Ending;
-            }
-            spare.put(buffer);
+    /// Reads a buffer full, or what there is; with nothing, the source has ended.
+    fn poll_read_in<R: End>(&mut self, cx: &mut Context<'_>, from: &mut R, stock: &mut Stock) -> Poll<io::Result<()>> {
+        // The last read left nothing: to wait for more costs less than a read that finds nothing.
+        if mem::take(&mut self.drained)
+            && let Some(source) = from.source()
+        {
+            ready!(source.poll_read_ready(cx))?;
         }
-        result
+        let mut space = ReadBuf::new(stock.front());
+        ready!(Pin::new(from).poll_read(cx, &mut space))?;
+        (self.written, self.read) = (0, space.filled().len());
+        self.drained = self.read < BUFFER;
+        if self.read == 0 {
+            self.stage = Stage::Ending;
+        }
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_write_out<W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut W,
-        spare: &mut Spare,
-    ) -> Poll<io::Result<()>> {
-        while let Some(hand) = &mut self.in_hand {
-            let n = ready!(Pin::new(&mut *to).poll_write(cx, &hand.buffer[hand.written..hand.read]))?;
-            if n == 0 {
+    /// Writes what is in hand.
+    fn poll_write_out<W: End>(&mut self, cx: &mut Context<'_>, to: &mut W, stock: &mut Stock) -> Poll<io::Result<()>> {
+        while self.written < self.read {
+            let buffer = if self.in_hand.is_empty() { &stock.front } else { &self.in_hand };
+            let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, &buffer[self.written..self.read])? else {
+                if self.in_hand.is_empty() {
+                    self.in_hand = mem::take(&mut stock.front);
+                }
+                return Poll::Pending;
+            };
+            if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            hand.written += n;
-            self.moved += n as u64;
+            self.written += written;
+            self.moved += written as u64;
             self.unflushed = true;
-            if hand.written == hand.read
-                && let Some(empty) = self.in_hand.take()
-            {
-                spare.put(empty.buffer);
-            }
+        }
+        if !self.in_hand.is_empty() {
+            stock.take_back(mem::take(&mut self.in_hand));
         }
         Poll::Ready(Ok(()))
     }
 }
 
+/// Bytes on their way; empty where there are none.
+type Buffer = Vec<u8>;
+
 thread_local! {
-    /// This worker's unused buffers.
-    static BUFFERS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    /// This worker's buffers.
+    static STOCK: RefCell<Stock> = const { RefCell::new(Stock { front: Vec::new(), unused: Vec::new() }) };
 }
 
-/// The buffer that is at hand while a session is polled; it goes back to the stock behind that.
-#[derive(Default)]
-struct Spare(Option<Box<[u8]>>);
-
-impl Spare {
-    fn take(&mut self) -> Box<[u8]> {
-        let from_stock = || BUFFERS.with_borrow_mut(Vec::pop);
-        self.0.take().or_else(from_stock).unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
-    }
-
-    fn put(&mut self, buffer: Box<[u8]>) {
-        if let Some(other) = self.0.replace(buffer) {
-            give_back(other);
-        }
-    }
+/// Buffers that no session holds.
+struct Stock {
+    /// The one that the session which is polled reads into. It parts with it only if what was read cannot be written at once.
+    front: Buffer,
+    unused: Vec<Buffer>,
 }
 
-impl Drop for Spare {
-    fn drop(&mut self) {
-        if let Some(buffer) = self.0.take() {
-            give_back(buffer);
+impl Stock {
+    fn front(&mut self) -> &mut [u8] {
+        if self.front.is_empty() {
+            self.front = self.unused.pop().unwrap_or_else(|| vec![0; BUFFER]);
+        }
+        &mut self.front
+    }
+
+    fn take_back(&mut self, buffer: Buffer) {
+        if self.unused.len() < UNUSED {
+            self.unused.push(buffer);
         }
     }
-}
-
-fn give_back(buffer: Box<[u8]>) {
-    BUFFERS.with_borrow_mut(|stock| {
-        if stock.len() < STOCK {
-            stock.push(buffer);
-        }
-    });
 }
 
 #[cfg(test)]
@@ -305,13 +301,12 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::tcp::Tcp;
 
     impl End for DuplexStream {}
 
     impl End for Tcp {
-        fn may_have_news(&self) -> bool {
-            Tcp::may_have_news(self)
+        fn source(&self) -> Option<&Tcp> {
+            Some(self)
         }
     }
 

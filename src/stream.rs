@@ -81,12 +81,10 @@ impl fmt::Debug for Stream {
 }
 
 impl End for Stream {
-    fn may_have_news(&self) -> bool {
+    fn source(&self) -> Option<&Tcp> {
         match &self.transport {
-            Transport::Plain(socket) => {
-                self.ahead.has_remaining() || socket.ahead.has_remaining() || socket.tcp.may_have_news()
-            }
-            Transport::Tls(_) => true,
+            Transport::Plain(socket) if self.ahead.is_empty() && socket.ahead.is_empty() => Some(&socket.tcp),
+            _ => None,
         }
     }
 }

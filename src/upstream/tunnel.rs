@@ -13,6 +13,7 @@ use super::dial::Open;
 use super::lease::Lease;
 use super::wire::Wire;
 use crate::relay::End;
+use crate::tcp::Tcp;
 
 /// The upstream's end of a switched connection. It counts as open until it is dropped.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ impl Tunnel {
 }
 
 impl End for Tunnel {
-    fn may_have_news(&self) -> bool {
-        self.ahead.has_remaining() || self.wire.may_have_news()
+    fn source(&self) -> Option<&Tcp> {
+        if self.ahead.is_empty() { self.wire.source() } else { None }
     }
 }
 

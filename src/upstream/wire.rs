@@ -68,10 +68,10 @@ impl fmt::Debug for Wire {
 }
 
 impl End for Wire {
-    fn may_have_news(&self) -> bool {
+    fn source(&self) -> Option<&Tcp> {
         match self {
-            Self::Plain(tcp) => tcp.may_have_news(),
-            Self::Tls(_) => true,
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(_) => None,
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::handler::Timeouts;
 use crate::relay::End;
 use crate::stream::Stream;
+use crate::tcp::Tcp;
 
 /// Takes what a service needs to switch protocols from a request's extensions; `None` where the client does not ask for
 /// it, or it was taken before.
@@ -88,8 +89,8 @@ impl fmt::Display for NotUpgraded {
 impl std::error::Error for NotUpgraded {}
 
 impl End for Upgraded {
-    fn may_have_news(&self) -> bool {
-        self.stream.may_have_news()
+    fn source(&self) -> Option<&Tcp> {
+        self.stream.source()
     }
 }
 
