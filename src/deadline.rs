@@ -1,8 +1,14 @@
 //! A timer that costs nothing while things move.
 //!
-//! Owns one sleep, moved only when it fires or when something sooner must be waited for, never when a later deadline
-//! replaces an earlier one; nor is it polled again while it is set. Used by the HTTP engine for its clients, by `upstream/http2`
+//! Owns one wait, moved only when it ends or when something sooner must be waited for, never when a later deadline
+//! replaces an earlier one; nor is it polled again while it is set. Used by the HTTP engine for its clients, by `upstream`
 //! for its servers, and by `relay`.
+//!
+//! What is close is a timer of the runtime's. What is far off only stands in the worker's list ([`far`]), which the worker
+//! looks through now and then: while things move, every deadline is far off, the runtime has no timer, and a worker that waits
+//! for its sockets need neither read the clock for that nor have the kernel do so.
+
+pub(crate) mod far;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -11,12 +17,20 @@ use std::task::{Context, Poll, Waker};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use far::Far;
+
 /// A timer, made when it is first waited for.
 #[derive(Debug, Default)]
-pub(crate) struct Deadline {
-    sleep: Option<Pin<Box<Sleep>>>,
-    /// Whom it wakes as it is set now.
-    task: Option<Waker>,
+pub(crate) struct Deadline(State);
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Unset,
+    /// The worker will wake the task before the deadline is close.
+    Far(Far),
+    /// The runtime will wake this task.
+    Close(Pin<Box<Sleep>>, Option<Waker>),
 }
 
 impl Deadline {
@@ -27,24 +41,37 @@ impl Deadline {
     }
 
     fn is_set(&self, task: &Waker, at: Instant) -> bool {
-        let wakes = self.task.as_ref().is_some_and(|set| set.will_wake(task));
-        wakes && self.sleep.as_ref().is_some_and(|sleep| sleep.deadline() <= at && !sleep.is_elapsed())
+        match &self.0 {
+            State::Unset => false,
+            State::Far(far) => far.wakes(task, at),
+            State::Close(sleep, wakes) => {
+                let wakes = wakes.as_ref().is_some_and(|set| set.will_wake(task));
+                wakes && sleep.deadline() <= at && !sleep.is_elapsed()
+            }
+        }
     }
 
     fn set(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if let Some(far) = Far::set(cx.waker(), at) {
+            self.0 = State::Far(far);
+            return Poll::Pending;
+        }
+        if !matches!(self.0, State::Close(..)) {
+            self.0 = State::Close(Box::pin(sleep_until(at)), None);
+        }
+        let State::Close(sleep, task) = &mut self.0 else { return Poll::Pending };
         if sleep.deadline() > at {
             sleep.as_mut().reset(at);
         }
         // A task that has used up its turn would be told to wait without the timer being set.
         while pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready() {
             if Instant::now() >= at {
-                self.task = None;
+                *task = None;
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(at);
         }
-        self.task = Some(cx.waker().clone());
+        *task = Some(cx.waker().clone());
         Poll::Pending
     }
 }

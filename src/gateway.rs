@@ -37,8 +37,9 @@ use crate::otlp::Exports;
 use crate::plan::{Aim, EndpointState, Plan};
 use crate::reload::{self, Handle, Recipe, Reloader, cannot_listen};
 use crate::telemetry::Telemetry;
+use crate::ticks::Ticks;
 use crate::trace::Tracer;
-use crate::worker::{Order, Worker};
+use crate::worker::{self, Order, Worker};
 
 /// The way in.
 #[derive(Debug)]
@@ -354,11 +355,12 @@ impl Running {
     /// A channel to each worker, once started.
     fn start_workers(&mut self, number: usize, open: &CancellationToken) -> io::Result<Vec<mpsc::Sender<Order>>> {
         let mut senders = Vec::new();
+        let ticks = Ticks::every(worker::FLUSH)?;
         for index in 0..number {
             let (sender, orders) = mpsc::channel(reload::ORDERS);
             let drain = Drain::new();
-            let (telemetry, open) = (self.telemetry.clone(), open.clone());
-            let worker = Worker { index, orders, telemetry, drain: drain.clone(), open };
+            let (telemetry, ticks, open) = (self.telemetry.clone(), ticks.clone(), open.clone());
+            let worker = Worker { index, orders, telemetry, drain: drain.clone(), ticks, open };
             self.workers.push((drain, worker.start()?));
             senders.push(sender);
         }

@@ -42,6 +42,7 @@ pub mod sketch;
 pub mod stream;
 pub mod tcp;
 pub mod telemetry;
+mod ticks;
 pub mod tls;
 pub mod trace;
 pub mod trail;

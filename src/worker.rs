@@ -9,18 +9,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::deadline::far;
 use crate::drain::Drain;
 use crate::listener::{self, Door};
 use crate::telemetry::Telemetry;
+use crate::ticks::Ticks;
 use crate::upstream::Upstream;
 
-/// How often access lines and spans are passed on.
-const FLUSH: Duration = Duration::from_millis(200);
-/// Idle upstream connections are swept every this many flushes: about once a second.
+/// How often a worker's ticks come; at each, access lines and spans are passed on.
+pub(crate) const FLUSH: Duration = Duration::from_millis(200);
+/// Idle upstream connections are swept, and deadlines that were far off looked at, every this many ticks: about once a second.
 const SWEEP_EVERY: u32 = 5;
 
 /// How many sockets that are ready are taken from the kernel at once: no more than tasks run before it is asked again (61, as
@@ -33,6 +34,7 @@ pub(crate) struct Worker {
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) telemetry: Telemetry,
     pub(crate) drain: Drain,
+    pub(crate) ticks: Ticks,
     /// Until this, clients wait in the sockets' queues: a crowd at the door must not take the descriptors that the rest of the
     /// gateway starts with.
     pub(crate) open: CancellationToken,
@@ -54,13 +56,14 @@ impl Worker {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().max_io_events_per_tick(AT_ONCE).build()?;
         let name = format!("worker-{}", self.index);
-        std::thread::Builder::new().name(name).spawn(move || runtime.block_on(self.run()))
+        std::thread::Builder::new().name(name).spawn(move || {
+            far::keep();
+            runtime.block_on(self.run());
+        })
     }
 
     async fn run(mut self) {
         let mut upkeep = Upkeep { upstreams: Vec::new(), telemetry: self.telemetry.clone(), turn: 0 };
-        let mut ticks = tokio::time::interval(FLUSH);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drain_timeout = Duration::ZERO;
         let mut begun = std::pin::pin!(self.drain.begun());
         tokio::select! {
@@ -78,14 +81,14 @@ impl Worker {
                         tokio::spawn(listener::run(socket, doors, self.drain.clone(), in_flight));
                     }
                 }
-                _ = ticks.tick() => upkeep.turn(),
+                () = self.ticks.tick() => upkeep.turn(),
             }
         }
         let mut finished = std::pin::pin!(self.drain.finished(drain_timeout));
         let finished = loop {
             tokio::select! {
                 finished = &mut finished => break finished,
-                _ = ticks.tick() => upkeep.turn(),
+                () = self.ticks.tick() => upkeep.turn(),
             }
         };
         if !finished {
@@ -110,6 +113,7 @@ impl Upkeep {
     fn turn(&mut self) {
         self.telemetry.flush();
         if self.turn == 0 {
+            far::look();
             self.upstreams().for_each(|upstream| upstream.sweep());
             give_back_memory();
         }

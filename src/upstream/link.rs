@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,7 +15,7 @@ use hyper::body::Frame;
 use hyper::http::response::Parts;
 use hyper::{HeaderMap, Response};
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::chunks::{Chunks, Found};
 use super::dial::Open;
@@ -23,6 +23,7 @@ use super::exchange::{Early, Failure, MOST_INTERIM, MOST_INTERIM_BYTES, TOO_MUCH
 use super::response_head::{self, BodyKind};
 use super::sending::{BodyFailed, Sending};
 use super::wire::Wire;
+use crate::deadline::Deadline;
 
 /// How much is read at a time, in bytes, while there is no sign of more.
 const LEAST_READ: usize = 8 * 1024;
@@ -47,9 +48,8 @@ pub(super) struct Link {
     reading: Reading,
     /// The server means to keep the connection.
     kept: bool,
-    /// Kept, and left armed, from one request to the next: most deadlines are never reached, so a timer that fires too
-    /// early now and then costs less than arming one for every request.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Kept, and left set, from one request to the next: most deadlines are never reached.
+    timer: Deadline,
     open: Open,
 }
 
@@ -81,7 +81,7 @@ impl Link {
             head: response_head::empty(),
             reading: Reading::Done,
             kept: true,
-            timer: None,
+            timer: Deadline::default(),
             open,
         })
     }
@@ -285,17 +285,7 @@ impl Link {
 
     /// Ready once `deadline` has passed.
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline); // it was armed for an earlier wait
-        }
+        self.timer.poll(cx, deadline)
     }
 
     /// Takes the connection apart after an upgrade: the wire, what was read beyond the response's head, and its count.

@@ -90,6 +90,23 @@ fn a_connection_without_a_request_ends_silently_at_the_idle_deadline() {
 }
 
 #[test]
+fn a_deadline_that_is_far_off_when_it_is_set_is_kept_all_the_same() {
+    const IDLE: Duration = Duration::from_millis(2300);
+    let (upstream, _) = Upstream::answering(OK);
+    let more = "[endpoints.front.timeouts]\nidle = \"2300ms\"";
+    let gateway = Gateway::start(&http_proxy(&[upstream.address], more));
+    let mut fresh = connect(gateway.address("front"));
+    let mut kept = connect(gateway.address("front"));
+    ask(&mut kept, GET);
+    let since = Instant::now();
+    for stream in [&mut fresh, &mut kept] {
+        assert_eq!(read_to_end(stream).0, b"");
+        let took = since.elapsed();
+        assert!(took > IDLE - SHORT && took < 2 * IDLE, "ended after {took:?}");
+    }
+}
+
+#[test]
 fn an_answer_that_takes_longer_than_the_idle_deadline_is_waited_for() {
     let upstream = Upstream::start(|mut stream| {
         read_request(&mut stream);

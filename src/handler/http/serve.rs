@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::Link;
 use super::gate::Gate;
 use super::http1::{self, After};
 use super::{HttpService, http2};
+use crate::deadline::Deadline;
 use crate::drain::Watch;
 use crate::handler::{Connection, ServeError, Side};
 use crate::identity::{Alpn, ConnectionInfo};
@@ -82,13 +83,16 @@ async fn first_bytes(stream: &mut Stream, drain: &mut Watch, until: Instant, hea
         drain.begun().await;
         sleep(LAST_WORDS).await;
     };
+    let mut clock = Deadline::default();
+    let piece = poll_fn(|cx| match poll_piece(stream, cx) {
+        Poll::Pending => clock.poll(cx, until).map(|()| Ok(Bytes::new())),
+        first => first,
+    });
     let first = tokio::select! {
         biased;
-        first = timeout_at(until, poll_fn(|cx| poll_piece(stream, cx))) => first,
+        first = piece => first?,
         () = drained => return Ok(Bytes::new()),
     };
-    let Ok(first) = first else { return Ok(Bytes::new()) };
-    let first = first?;
     if first.len() >= PREFACE.len() || first.is_empty() || !PREFACE.starts_with(&first) {
         return Ok(first);
     }

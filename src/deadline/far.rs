@@ -1,0 +1,175 @@
+//! The deadlines of a worker that are far off: a list that nobody but the worker reads.
+//!
+//! Written by `deadline`; the worker [keeps](keep) it for as long as its thread lives and [looks through](look) it about once a
+//! second. On a thread without a worker there is no such list.
+
+use std::cell::RefCell;
+use std::mem;
+use std::task::Waker;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::time::Instant;
+
+/// What is less than this ahead is close: longer than it takes the worker to look again, with time to spare, and less than any
+/// deadline that most connections run into.
+const CLOSE: Duration = Duration::from_millis(1500);
+
+thread_local! {
+    static LIST: RefCell<Option<Slab<Entry>>> = const { RefCell::new(None) };
+}
+
+struct Entry {
+    at: Instant,
+    /// Whom to wake once that is close; nobody where that has been done.
+    task: Option<Waker>,
+}
+
+/// From here on, the thread keeps a list. It must [look](look) through it about once a second.
+pub(crate) fn keep() {
+    LIST.with_borrow_mut(|list| *list = Some(Slab::new()));
+}
+
+/// Wakes whose deadline is close by now.
+pub(crate) fn look() {
+    let close = Instant::now() + CLOSE;
+    let due: Vec<Waker> = LIST.with_borrow_mut(|list| {
+        let entries = list.iter_mut().flatten();
+        entries.filter(|(_, entry)| entry.at <= close).filter_map(|(_, entry)| entry.task.take()).collect()
+    });
+    due.into_iter().for_each(Waker::wake);
+}
+
+/// A deadline in the list; it leaves it when it is dropped.
+#[derive(Debug)]
+pub(super) struct Far {
+    place: usize,
+}
+
+impl Far {
+    /// Puts a deadline on the list; `None` where it is close, or the thread has none.
+    pub(super) fn set(task: &Waker, at: Instant) -> Option<Self> {
+        LIST.with_borrow_mut(|list| {
+            let list = list.as_mut()?;
+            let is_far = at.saturating_duration_since(Instant::now()) > CLOSE;
+            is_far.then(|| Self { place: list.insert(Entry { at, task: Some(task.clone()) }) })
+        })
+    }
+
+    /// Whether `task` will be woken before `at` is close; from here on it is, if another would have been.
+    pub(super) fn wakes(&self, task: &Waker, at: Instant) -> bool {
+        let mut other = None; // dropped where nothing is borrowed
+        LIST.with_borrow_mut(|list| {
+            let Some(entry) = list.as_mut().and_then(|list| list.get_mut(self.place)) else { return false };
+            let Some(set) = entry.task.as_mut().filter(|_| entry.at <= at) else { return false };
+            if !set.will_wake(task) {
+                other = Some(mem::replace(set, task.clone()));
+            }
+            true
+        })
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        // A thread that ends has thrown its list away already.
+        let gone = LIST.try_with(|list| list.try_borrow_mut().ok()?.as_mut()?.try_remove(self.place));
+        drop(gone);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll};
+
+    use tokio::task::yield_now;
+    use tokio::time::advance;
+
+    use super::super::Deadline;
+    use super::*;
+
+    /// How long a worker takes to look again, at the most.
+    const TURN: Duration = Duration::from_secs(1);
+
+    /// Advances the clock as a worker's thread would see it pass.
+    async fn pass(seconds: u64) {
+        for _ in 0..seconds {
+            advance(TURN).await;
+            look();
+            yield_now().await;
+        }
+    }
+
+    fn listed() -> usize {
+        LIST.with_borrow(|list| list.as_ref().unwrap().len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_is_far_off_ends_when_it_is_due() {
+        keep();
+        let start = Instant::now();
+        let due = start + Duration::from_millis(60_300);
+        let waiting = tokio::spawn(async move {
+            let mut deadline = Deadline::default();
+            poll_fn(|cx| deadline.poll(cx, due)).await;
+            Instant::now()
+        });
+        pass(50).await;
+        assert_eq!(listed(), 1);
+        pass(9).await;
+        assert_eq!(listed(), 0, "it is the runtime's now");
+        assert_eq!(waiting.await.unwrap(), due);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_moves_on_ends_at_its_last_place_and_one_that_comes_sooner_at_that() {
+        keep();
+        let start = Instant::now();
+        let mut deadline = Deadline::default();
+        let mut poll_once = |at: u64| {
+            let cx = &mut Context::from_waker(Waker::noop());
+            deadline.poll(cx, start + Duration::from_secs(at))
+        };
+        assert!(poll_once(60).is_pending());
+        pass(50).await;
+        assert!(poll_once(90).is_pending());
+        assert_eq!(listed(), 1);
+        pass(20).await;
+        assert!(poll_once(90).is_pending());
+        assert!(poll_once(71).is_pending(), "a second from here");
+        assert_eq!(listed(), 0);
+        advance(TURN).await;
+        assert!(poll_once(71).is_ready());
+        assert!(poll_once(90).is_pending());
+        assert_eq!(listed(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_task_that_polled_last_is_woken() {
+        keep();
+        let due = Instant::now() + Duration::from_secs(10);
+        let deadline = Arc::new(Mutex::new(Deadline::default()));
+        let poll = move |deadline: &Mutex<Deadline>, cx: &mut Context<'_>| deadline.lock().unwrap().poll(cx, due);
+        assert!(poll_fn(|cx| Poll::Ready(poll(&deadline, cx))).await.is_pending());
+        let shared = Arc::clone(&deadline);
+        let waiting = tokio::spawn(poll_fn(move |cx| poll(&shared, cx)));
+        yield_now().await;
+        assert_eq!(listed(), 1);
+        pass(11).await;
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_is_dropped_leaves_no_trace() {
+        keep();
+        let mut deadline = Deadline::default();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(deadline.poll(cx, Instant::now() + Duration::from_secs(60)).is_pending());
+        assert_eq!(listed(), 1);
+        drop(deadline);
+        assert_eq!(listed(), 0);
+    }
+}
