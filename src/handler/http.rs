@@ -44,6 +44,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Body;
+use hyper::http::response::Parts;
 use hyper::{Request, Response};
 
 pub use self::body::RequestBody;
@@ -136,9 +137,11 @@ impl<B> Reply<B> {
         Self(Box::new(Answer { response, told }))
     }
 
-    /// What is in it.
-    pub fn into_inner(self) -> Answer<B> {
-        *self.0
+    /// What is in it: the response's head and body, and what is told of it.
+    pub fn into_parts(self) -> (Parts, B, Told) {
+        let Answer { response, told } = *self.0;
+        let (head, body) = response.into_parts();
+        (head, body, told)
     }
 
     /// An answer in the place of the one that could not be had.

@@ -262,7 +262,10 @@ impl HttpProxyService {
 
 impl Ready<'_> {
     async fn pass_on(self, info: &ConnectionInfo, interim: &Interim, via: &via::Name) -> Reply<ProxyBody> {
-        let early = |head| interim.send(response::pass_back(head, via));
+        let early = |mut head| {
+            response::pass_back(&mut head, via);
+            interim.send(head);
+        };
         match self.upstream.exchange(self.request, self.key, interim.begun(), &early).await {
             Ok(Answered { answer, trail }) => {
                 let told = Told { route: self.route, trail, error: None };
@@ -312,7 +315,10 @@ fn outgoing(body: RequestBody) -> Outgoing {
 
 fn answered(answer: Answer, switch: Option<Box<upgrade::Pending>>, via: &via::Name) -> Response<ProxyBody> {
     match (answer, switch) {
-        (Answer::Response(answer), _) => response::pass_back(answer, via).map(ProxyBody::Upstream),
+        (Answer::Response(mut answer), _) => {
+            response::pass_back(&mut answer, via);
+            answer.map(ProxyBody::Upstream)
+        }
         (Answer::Switched(switched, tunnel), Some(pending)) => pending.switch(switched, tunnel, via),
         // Nobody asked, so `exchange` does not let it come to this; the tunnel ends here.
         (Answer::Switched(..), None) => response::text(StatusCode::BAD_GATEWAY, Bytes::new()),

@@ -23,7 +23,8 @@ use tokio::time::Instant;
 
 use self::framing::Terms;
 #[cfg(test)]
-pub(super) use self::request::request;
+#[cfg(test)]
+pub(super) use self::request::begin;
 use self::turn::{Then, Turn};
 use self::wire::Wire;
 use super::HttpService;

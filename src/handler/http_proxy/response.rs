@@ -62,13 +62,12 @@ fn without_hop_fields(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     frame
 }
 
-/// A server's response as the client gets it, whichever version either speaks, from a gateway that is called `via`.
-pub(super) fn pass_back<B>(mut response: Response<B>, via: &via::Name) -> Response<B> {
+/// Makes a server's response what the client gets, whichever version either speaks, from a gateway that is called `via`.
+pub(super) fn pass_back<B>(response: &mut Response<B>, via: &via::Name) {
     let received = response.version();
     *response.version_mut() = Version::HTTP_11;
     hop::strip(response.headers_mut(), |_| false);
     response.headers_mut().append(VIA, via.in_answer(received));
-    response
 }
 
 /// A short text of the gateway's.

@@ -52,7 +52,8 @@ impl Pending {
     /// Answers the upstream's 101 and relays from then on.
     pub(super) fn switch(self, switched: Response<()>, mut tunnel: Tunnel, via: &via::Name) -> Response<ProxyBody> {
         let agreed = switched.headers().get(UPGRADE).cloned();
-        let mut response = response::pass_back(switched, via).map(|()| ProxyBody::Text(None));
+        let mut response = switched.map(|()| ProxyBody::Text(None));
+        response::pass_back(&mut response, via);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().extend(agreed.map(|protocol| (UPGRADE, protocol)));
         // The engine keeps the connection in flight for as long as the client's end lives.

@@ -4,7 +4,7 @@
 
 use std::mem;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
 
@@ -12,28 +12,33 @@ use super::super::fault::Fault;
 use super::super::field::{Lines, split};
 use super::super::head::{Accepted, FieldSpan};
 
-/// Makes a request of `head`, whose `fields` stand where these say. `space` is an empty map, whose memory it gets.
+/// Gives a request, of which only the body is there, its `head`, whose `fields` stand where these say. `space` is an empty
+/// map, whose memory it gets. In place, since what is moved is copied.
 ///
 /// The types are stricter than the grammar here and there; what they do not take is refused.
-pub(in crate::handler::http) fn request(
-    head: &Bytes,
+pub(in crate::handler::http) fn begin<B>(
+    request: &mut Request<B>,
+    mut head: Bytes,
     accepted: &Accepted,
     fields: &[FieldSpan],
     space: &mut HeaderMap,
-) -> Result<Request<()>, Fault> {
-    let mut request = Request::new(());
+) -> Result<(), Fault> {
     mem::swap(request.headers_mut(), space);
-    *request.method_mut() = Method::from_bytes(accepted.method.of(head)).map_err(|_| METHOD)?;
-    *request.uri_mut() = Uri::from_maybe_shared(head.slice(accepted.target.range())).map_err(|_| TARGET)?;
+    *request.method_mut() = Method::from_bytes(accepted.method.of(&head)).map_err(|_| METHOD)?;
     *request.version_mut() = if accepted.is_11 { Version::HTTP_11 } else { Version::HTTP_10 };
     let map = request.headers_mut();
     map.reserve(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.of(head)).map_err(|_| FIELD)?;
+        let name = HeaderName::from_bytes(field.name.of(&head)).map_err(|_| FIELD)?;
         let value = HeaderValue::from_maybe_shared(head.slice(field.value.range())).map_err(|_| FIELD)?;
         map.append(name, value);
     }
-    Ok(request)
+    // Last, so that it takes the head along and none is left to be dropped.
+    let target = accepted.target.range();
+    head.truncate(target.end);
+    head.advance(target.start);
+    *request.uri_mut() = Uri::from_maybe_shared(head).map_err(|_| TARGET)?;
+    Ok(())
 }
 
 /// Makes a map of a whole trailer section; `None` where it has no field.

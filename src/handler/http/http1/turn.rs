@@ -24,11 +24,11 @@ use super::super::head::{Accepted, BodyKind};
 use super::super::interim::Interim;
 use super::super::scan::{Phase, Piece};
 use super::super::upgrade::{Switch, offer};
-use super::super::{Answer, BoxError, HttpService, Reply, Told};
+use super::super::{BoxError, HttpService, Reply, Told};
 use super::framing::{self, Framing, Terms};
 use super::handover::{Feed, pair};
 use super::output::Output;
-use super::request::{request, trailers};
+use super::request::{begin, trailers};
 use super::{Http1, client};
 use crate::drain::Watch;
 use crate::handler::{ServeError, Side};
@@ -71,24 +71,27 @@ impl Http1<'_> {
         accepted: Accepted,
         drain: &mut Watch,
     ) -> Result<Then, ServeError> {
-        let mut request = match self.take_request(&accepted) {
-            Ok(request) => request,
-            Err(fault) => return self.refuse(fault, drain).await.map(|()| Then::End),
-        };
-        let Accepted { is_11, keep, wants_trailers, .. } = accepted;
-        let terms = Terms { is_11, is_head: request.method() == Method::HEAD, wants_trailers, keep };
         let (feed, body) = match accepted.body {
             BodyKind::Length(0) => (None, RequestBody::empty()),
             BodyKind::Length(length) => handing(Some(length)),
             BodyKind::Chunked => handing(None),
         };
+        let mut request = Request::new(body);
+        if let Err(fault) = self.take_head(&accepted, &mut request) {
+            drop(request); // no wait keeps it, so that the future has no room for it
+            return self.refuse(fault, drain).await.map(|()| Then::End);
+        }
+        let Accepted { is_11, keep, wants_trailers, .. } = accepted;
+        let terms = Terms { is_11, is_head: request.method() == Method::HEAD, wants_trailers, keep };
         let mut turn = Turn { exchange: Exchange::begin(self.gate, &request), feed, terms };
         turn.exchange.trace(&mut request);
         if let Err(fault) = admitted(&request, self.gate) {
-            drop(body);
-            return self.turn_away(&fault, &request, turn, drain).await;
+            let version = request.version();
+            drop(request); // and its body with it, which nobody reads
+            return self.turn_away(&fault, version, turn, drain).await;
         }
         if let Some(response) = challenge::answer(self.gate, &request) {
+            drop(request);
             turn.terms.keep = false;
             turn.exchange.answered(response.status(), Told::default());
             self.answer(*response, &mut turn, drain).await?;
@@ -103,20 +106,19 @@ impl Http1<'_> {
         let asked = match self.fault {
             Some(fault) => Err(fault),
             None => {
-                let call = pin!(service.call(request.map(|()| body), &self.gate.info, &interim));
+                let call = pin!(service.call(request, &self.gate.info, &interim));
                 self.ask(call, &interim, &mut turn).await?
             }
         };
         self.expects = false;
-        let Answer { response, told } = match asked {
-            Ok(reply) => reply.into_inner(),
+        let (mut head, body, told) = match asked {
+            Ok(reply) => reply.into_parts(),
             Err(fault) => {
                 turn.exchange.refuse(&fault);
                 self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await?;
                 return Ok(Then::End);
             }
         };
-        let (mut head, body) = response.into_parts();
         turn.exchange.answered(head.status, told);
         let switch = match switch {
             _ if !head.status.is_informational() => None,
@@ -139,7 +141,7 @@ impl Http1<'_> {
     async fn turn_away(
         &mut self,
         fault: &Fault,
-        request: &Request<()>,
+        version: Version,
         mut turn: Turn<'_>,
         drain: &mut Watch,
     ) -> Result<Then, ServeError> {
@@ -150,15 +152,15 @@ impl Http1<'_> {
             turn.exchange.failed(fault);
         }
         turn.exchange.refuse(fault);
-        self.answer(fault.response(request.version()), &mut turn, drain).await?;
+        self.answer(fault.response(version), &mut turn, drain).await?;
         let goes_on = turn.terms.keep && self.fault.is_none() && self.pass_over_body();
         Ok(if goes_on { Then::Next } else { Then::End })
     }
 
-    /// Takes the head off what was read.
-    fn take_request(&mut self, accepted: &Accepted) -> Result<Request<()>, Fault> {
+    /// Takes the head off what was read, for a request.
+    fn take_head(&mut self, accepted: &Accepted, request: &mut Request<RequestBody>) -> Result<(), Fault> {
         let head = self.wire.input.split_to(accepted.len).freeze();
-        request(&head, accepted, self.scanner.head().fields(), &mut self.spare)
+        begin(request, head, accepted, self.scanner.head().fields(), &mut self.spare)
     }
 
     /// Waits for the service's answer, and meanwhile lets it have the request's body. A fault in the request is answered

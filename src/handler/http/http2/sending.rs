@@ -29,7 +29,8 @@ use crate::handler::Context;
 /// body, whatever its head says.
 pub(super) async fn send<B>(
     respond: &mut SendResponse<Bytes>,
-    response: Response<B>,
+    mut head: Parts,
+    body: B,
     is_head: bool,
     exchange: &mut Exchange<'_>,
 ) -> Sent
@@ -37,7 +38,6 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let (mut head, body) = response.into_parts();
     let mut body = pin!(body);
     let has_none = is_head || has_no_body(head.status);
     let ends = has_none || body.is_end_stream();
@@ -63,6 +63,11 @@ fn complete(head: &mut Parts, length: Option<u64>) {
     let fields = &mut head.headers;
     if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
         fields.remove(CONTENT_LENGTH); // RFC 9110, section 8.6
+    }
+    if fields::is_repeated(fields, &CONTENT_LENGTH)
+        && let Some(first) = fields.get(CONTENT_LENGTH).cloned()
+    {
+        fields.insert(CONTENT_LENGTH, first); // RFC 9110, section 8.6: there is one
     }
     if let Some(length) = length {
         fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));

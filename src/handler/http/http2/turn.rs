@@ -11,7 +11,8 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use hyper::{Method, Request, Response, Version};
+use hyper::http::response::Parts;
+use hyper::{Method, Request, Version};
 
 use super::super::answer::{Link, admitted};
 use super::super::body::RequestBody;
@@ -19,7 +20,7 @@ use super::super::exchange::Exchange;
 use super::super::fault::Fault;
 use super::super::gate::Gate;
 use super::super::hop;
-use super::super::{Answer, HttpService, Interim, Reply};
+use super::super::{HttpService, Interim, Reply};
 use super::conduct::Conduct;
 use super::request::check;
 use super::sending::{Sent, send};
@@ -107,12 +108,13 @@ impl<S: HttpService> Turn<S> {
             Err(fault) => Err(fault),
         };
         match answer {
-            Ok(response) => {
-                let sent = send(&mut self.respond, response, is_head, &mut exchange).await;
+            Ok((head, body)) => {
+                let sent = send(&mut self.respond, head, body, is_head, &mut exchange).await;
                 self.work.stage = if sent == Sent::GivenUp { Stage::Placed } else { Stage::Done };
             }
             Err(fault) => {
-                send(&mut self.respond, fault.response(Version::HTTP_2), is_head, &mut exchange).await;
+                let (head, body) = fault.response(Version::HTTP_2).into_parts();
+                send(&mut self.respond, head, body, is_head, &mut exchange).await;
                 self.work.stage = Stage::Refused;
             }
         }
@@ -156,15 +158,15 @@ fn admit(gate: &Arc<Gate>, mut request: Request<RecvStream>) -> (Result<Request<
 }
 
 /// The service's answer; or the engine's to a fault in the body, whatever the service made of it.
-fn heard<S: HttpService>(reply: Reply<S::Body>, exchange: &mut Exchange<'_>) -> Result<Response<S::Body>, Fault> {
+fn heard<S: HttpService>(reply: Reply<S::Body>, exchange: &mut Exchange<'_>) -> Result<(Parts, S::Body), Fault> {
     if let Some(fault) = exchange.body_fault() {
         exchange.refuse(&fault);
         return Err(fault);
     }
-    let Answer { mut response, told } = reply.into_inner();
-    exchange.answered(response.status(), told);
+    let (mut head, body, told) = reply.into_parts();
+    exchange.answered(head.status, told);
     if !S::ANSWERS_END_TO_END {
-        hop::strip(response.headers_mut(), |_| false);
+        hop::strip(&mut head.headers, |_| false);
     }
-    Ok(response)
+    Ok((head, body))
 }

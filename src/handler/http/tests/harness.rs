@@ -51,6 +51,13 @@ impl HttpService for Show {
                 reply
             }
             "/hop" => hop(),
+            "/twice" => {
+                let mut reply = text(StatusCode::OK, "twice");
+                for _ in 0..2 {
+                    reply.response.headers_mut().append(CONTENT_LENGTH, "5".parse().unwrap());
+                }
+                reply
+            }
             "/early" => text(StatusCode::EARLY_HINTS, ""),
             _ => show(request).await,
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper::header::{HOST, HeaderName};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderName};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
@@ -57,6 +57,15 @@ async fn an_answer_has_nothing_of_a_connection() {
     let names: BTreeSet<_> = response.headers().keys().map(HeaderName::as_str).collect();
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["content-length", "date", "x-other"]);
     assert_eq!(text(response).await, "hop");
+}
+
+#[tokio::test]
+async fn a_length_that_is_said_twice_is_sent_once() {
+    let (mut sender, _connection) = speak(Client::connect().await.socket).await;
+    let response = sender.send_request(get("http://x/twice")).await.unwrap();
+    let lengths: Vec<_> = response.headers().get_all(CONTENT_LENGTH).iter().collect();
+    assert_eq!(lengths, ["5"]);
+    assert_eq!(text(response).await, "twice");
 }
 
 #[tokio::test]
