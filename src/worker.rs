@@ -21,8 +21,9 @@ use crate::upstream::Upstream;
 
 /// How often a worker's ticks come; at each, access lines and spans are passed on.
 pub(crate) const FLUSH: Duration = Duration::from_millis(200);
-/// Idle upstream connections are swept, and deadlines that were far off looked at, every this many ticks: about once a second.
-const SWEEP_EVERY: u32 = 5;
+/// Idle upstream connections are swept every this many ticks, about once a second; as often, each deadline that was far off is
+/// looked at.
+const SWEEP_EVERY: usize = 5;
 
 /// How many sockets that are ready are taken from the kernel at once: no more than tasks run before it is asked again (61, as
 /// tokio comes). With more, a crowd that leaves at once makes the queue of tasks as long as itself, and that never shrinks.
@@ -106,14 +107,14 @@ struct Upkeep {
     /// The upstreams of every plan of which something still runs; the plans keep them, not we.
     upstreams: Vec<Weak<Upstream>>,
     telemetry: Telemetry,
-    turn: u32,
+    turn: usize,
 }
 
 impl Upkeep {
     fn turn(&mut self) {
         self.telemetry.flush();
+        far::look(self.turn, SWEEP_EVERY);
         if self.turn == 0 {
-            far::look();
             self.upstreams().for_each(|upstream| upstream.sweep());
             give_back_memory();
         }

@@ -1,7 +1,8 @@
 //! The deadlines of a worker that are far off: a list that nobody but the worker reads.
 //!
 //! Written by `deadline`; the worker [keeps](keep) it for as long as its thread lives and [looks through](look) it about once a
-//! second. On a thread without a worker there is no such list.
+//! second, a part at a time, so that a crowd that came at once is not woken at once. On a thread without a worker there is no
+//! such list.
 
 use std::cell::RefCell;
 use std::mem;
@@ -25,17 +26,21 @@ struct Entry {
     task: Option<Waker>,
 }
 
-/// From here on, the thread keeps a list. It must [look](look) through it about once a second.
+/// From here on, the thread keeps a list. It must [look](look) through all of it about once a second.
 pub(crate) fn keep() {
     LIST.with_borrow_mut(|list| *list = Some(Slab::new()));
 }
 
-/// Wakes whose deadline is close by now.
-pub(crate) fn look() {
+/// Wakes whose deadline is close by now, in one of as many `parts` of the list.
+pub(crate) fn look(part: usize, parts: usize) {
     let close = Instant::now() + CLOSE;
     let due: Vec<Waker> = LIST.with_borrow_mut(|list| {
-        let entries = list.iter_mut().flatten();
-        entries.filter(|(_, entry)| entry.at <= close).filter_map(|(_, entry)| entry.task.take()).collect()
+        let Some(list) = list else { return Vec::new() };
+        if part == 0 && list.len() < list.capacity() / 4 {
+            list.shrink_to_fit(); // a crowd has left
+        }
+        let places = (part..list.capacity()).step_by(parts);
+        places.filter_map(|place| list.get_mut(place).filter(|entry| entry.at <= close)?.task.take()).collect()
     });
     due.into_iter().for_each(Waker::wake);
 }
@@ -98,7 +103,7 @@ mod tests {
     async fn pass(seconds: u64) {
         for _ in 0..seconds {
             advance(TURN).await;
-            look();
+            (0..3).for_each(|part| look(part, 3));
             yield_now().await;
         }
     }
