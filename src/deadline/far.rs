@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -16,48 +17,72 @@ use tokio::time::Instant;
 /// deadline that most connections run into.
 const CLOSE: Duration = Duration::from_millis(1500);
 
+/// How many lists the process has had.
+static LISTS: AtomicU64 = AtomicU64::new(0);
+/// How many deadlines a list may number: none will see as many.
+const NUMBERS: u32 = 40;
+
 thread_local! {
-    static LIST: RefCell<Option<Slab<Entry>>> = const { RefCell::new(None) };
+    static LIST: RefCell<Option<List>> = const { RefCell::new(None) };
+}
+
+struct List {
+    entries: Slab<Entry>,
+    /// The number of the next entry. No other of any list has it, so that a place which another has taken since, or which is
+    /// another thread's, is not mistaken for one's own.
+    next: u64,
 }
 
 struct Entry {
+    number: u64,
     at: Instant,
-    /// Whom to wake once that is close; nobody where that has been done.
-    task: Option<Waker>,
+    /// Whom to wake once that is close.
+    task: Waker,
 }
 
 /// From here on, the thread keeps a list. It must [look](look) through all of it about once a second.
 pub(crate) fn keep() {
-    LIST.with_borrow_mut(|list| *list = Some(Slab::new()));
+    let next = LISTS.fetch_add(1, Relaxed) << NUMBERS;
+    LIST.with_borrow_mut(|list| *list = Some(List { entries: Slab::new(), next }));
 }
 
-/// Wakes whose deadline is close by now, in one of as many `parts` of the list.
+/// Wakes whose deadline is close by now, in one of as many `parts` of the list, and takes them off it.
 pub(crate) fn look(part: usize, parts: usize) {
     let close = Instant::now() + CLOSE;
-    let due: Vec<Waker> = LIST.with_borrow_mut(|list| {
-        let Some(list) = list else { return Vec::new() };
-        if part == 0 && list.len() < list.capacity() / 4 {
-            list.shrink_to_fit(); // a crowd has left
+    let due = LIST.with_borrow_mut(|list| {
+        let Some(List { entries, .. }) = list else { return Vec::new() };
+        if part == 0 && entries.len() < entries.capacity() / 4 {
+            entries.shrink_to_fit(); // a crowd has left
         }
-        let places = (part..list.capacity()).step_by(parts);
-        places.filter_map(|place| list.get_mut(place).filter(|entry| entry.at <= close)?.task.take()).collect()
+        let mut due = Vec::new();
+        for place in (part..entries.capacity()).step_by(parts) {
+            if entries.get(place).is_some_and(|entry| entry.at <= close) {
+                due.push(entries.remove(place));
+            }
+        }
+        due
     });
-    due.into_iter().for_each(Waker::wake);
+    due.into_iter().for_each(|entry| entry.task.wake());
 }
 
 /// A deadline in the list; it leaves it when it is dropped.
 #[derive(Debug)]
 pub(super) struct Far {
     place: usize,
+    number: u64,
 }
 
 impl Far {
     /// Puts a deadline on the list; `None` where it is close, or the thread has none.
     pub(super) fn set(task: &Waker, at: Instant) -> Option<Self> {
         LIST.with_borrow_mut(|list| {
-            let list = list.as_mut()?;
-            let is_far = at.saturating_duration_since(Instant::now()) > CLOSE;
-            is_far.then(|| Self { place: list.insert(Entry { at, task: Some(task.clone()) }) })
+            let List { entries, next: number } = list.as_mut()?;
+            if at.saturating_duration_since(Instant::now()) <= CLOSE {
+                return None;
+            }
+            *number += 1;
+            let place = entries.insert(Entry { number: *number, at, task: task.clone() });
+            Some(Self { place, number: *number })
         })
     }
 
@@ -65,20 +90,31 @@ impl Far {
     pub(super) fn wakes(&self, task: &Waker, at: Instant) -> bool {
         let mut other = None; // dropped where nothing is borrowed
         LIST.with_borrow_mut(|list| {
-            let Some(entry) = list.as_mut().and_then(|list| list.get_mut(self.place)) else { return false };
-            let Some(set) = entry.task.as_mut().filter(|_| entry.at <= at) else { return false };
-            if !set.will_wake(task) {
-                other = Some(mem::replace(set, task.clone()));
+            let Some(entry) = list.as_mut().and_then(|list| self.entry(&mut list.entries)) else { return false };
+            if entry.at > at {
+                return false;
+            }
+            if !entry.task.will_wake(task) {
+                other = Some(mem::replace(&mut entry.task, task.clone()));
             }
             true
         })
+    }
+
+    /// Its own, where it still has one and this is its list.
+    fn entry<'a>(&self, entries: &'a mut Slab<Entry>) -> Option<&'a mut Entry> {
+        entries.get_mut(self.place).filter(|entry| entry.number == self.number)
+    }
+
+    fn take(&self, entries: &mut Slab<Entry>) -> Option<Entry> {
+        self.entry(entries).is_some().then(|| entries.remove(self.place))
     }
 }
 
 impl Drop for Far {
     fn drop(&mut self) {
-        // A thread that ends has thrown its list away already.
-        let gone = LIST.try_with(|list| list.try_borrow_mut().ok()?.as_mut()?.try_remove(self.place));
+        // A thread that ends has thrown its list away already. What is dropped on another thread leaves its entry to be looked at.
+        let gone = LIST.try_with(|list| self.take(&mut list.try_borrow_mut().ok()?.as_mut()?.entries));
         drop(gone);
     }
 }
@@ -109,7 +145,7 @@ mod tests {
     }
 
     fn listed() -> usize {
-        LIST.with_borrow(|list| list.as_ref().unwrap().len())
+        LIST.with_borrow(|list| list.as_ref().unwrap().entries.len())
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,5 +212,34 @@ mod tests {
         assert_eq!(listed(), 1);
         drop(deadline);
         assert_eq!(listed(), 0);
+    }
+
+    /// A library's service may read a body wherever it likes.
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_goes_to_another_thread_is_kept_there_and_touches_no_other() {
+        keep();
+        let cx = &mut Context::from_waker(Waker::noop());
+        let due = Instant::now() + Duration::from_secs(60);
+        let mut gone = Deadline::default();
+        assert!(gone.poll(cx, due).is_pending());
+        let elsewhere = move || {
+            keep();
+            let paused = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            paused.block_on(async {
+                let cx = &mut Context::from_waker(Waker::noop());
+                let mut at_home = Deadline::default();
+                assert!(at_home.poll(cx, due).is_pending());
+                assert!(gone.poll(cx, due).is_pending());
+                assert_eq!(listed(), 2);
+                drop(gone);
+                assert_eq!(listed(), 1);
+                assert!(at_home.poll(cx, due).is_pending());
+                assert_eq!(listed(), 1);
+            });
+        };
+        std::thread::spawn(elsewhere).join().unwrap();
+        assert_eq!(listed(), 1);
+        pass(59).await;
+        assert_eq!(listed(), 0, "nobody is left to be woken");
     }
 }
