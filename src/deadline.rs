@@ -11,6 +11,7 @@
 pub(crate) mod far;
 
 use std::future::Future;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
@@ -30,7 +31,7 @@ enum State {
     /// The worker will wake the task before the deadline is close.
     Far(Far),
     /// The runtime will wake this task.
-    Close(Pin<Box<Sleep>>, Option<Waker>),
+    Close(Pin<Box<Sleep>>, Waker),
 }
 
 impl Deadline {
@@ -44,10 +45,7 @@ impl Deadline {
         match &self.0 {
             State::Unset => false,
             State::Far(far) => far.wakes(task, at),
-            State::Close(sleep, wakes) => {
-                let wakes = wakes.as_ref().is_some_and(|set| set.will_wake(task));
-                wakes && sleep.deadline() <= at && !sleep.is_elapsed()
-            }
+            State::Close(sleep, set) => set.will_wake(task) && sleep.deadline() <= at && !sleep.is_elapsed(),
         }
     }
 
@@ -56,22 +54,21 @@ impl Deadline {
             self.0 = State::Far(far);
             return Poll::Pending;
         }
-        if !matches!(self.0, State::Close(..)) {
-            self.0 = State::Close(Box::pin(sleep_until(at)), None);
-        }
-        let State::Close(sleep, task) = &mut self.0 else { return Poll::Pending };
+        let mut sleep = match mem::take(&mut self.0) {
+            State::Close(sleep, _) => sleep,
+            State::Unset | State::Far(_) => Box::pin(sleep_until(at)),
+        };
         if sleep.deadline() > at {
             sleep.as_mut().reset(at);
         }
         // A task that has used up its turn would be told to wait without the timer being set.
         while pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready() {
             if Instant::now() >= at {
-                *task = None;
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(at);
         }
-        *task = Some(cx.waker().clone());
+        self.0 = State::Close(sleep, cx.waker().clone());
         Poll::Pending
     }
 }

@@ -355,7 +355,7 @@ impl Running {
     /// A channel to each worker, once started.
     fn start_workers(&mut self, number: usize, open: &CancellationToken) -> io::Result<Vec<mpsc::Sender<Order>>> {
         let mut senders = Vec::new();
-        let ticks = Ticks::every(worker::FLUSH)?;
+        let ticks = Ticks::every(worker::TICK)?;
         for index in 0..number {
             let (sender, orders) = mpsc::channel(reload::ORDERS);
             let drain = Drain::new();

@@ -147,8 +147,9 @@ impl Quiet {
 /// One direction's state.
 #[derive(Default)]
 struct Direction {
-    /// What was read, up to `read`, of which is written what is before `written`.
+    /// Holds what was read, where that could not be written at once; empty while it lies in front of the stock.
     in_hand: Buffer,
+    /// What was read goes up to `read`, and what is before this is written.
     written: usize,
     read: usize,
     /// Bytes written.

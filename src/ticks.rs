@@ -19,7 +19,7 @@ impl Ticks {
     pub(crate) fn every(period: Duration) -> io::Result<Self> {
         let (ticks, waiting) = watch::channel(());
         Builder::new().name("ticks".into()).spawn(move || {
-            #[allow(clippy::disallowed_methods, reason = "this thread does nothing else")]
+            #[expect(clippy::disallowed_methods, reason = "this thread does nothing else")]
             while ticks.send(()).is_ok() {
                 sleep(period);
             }

@@ -20,7 +20,7 @@ use crate::ticks::Ticks;
 use crate::upstream::Upstream;
 
 /// How often a worker's ticks come; at each, access lines and spans are passed on.
-pub(crate) const FLUSH: Duration = Duration::from_millis(200);
+pub(crate) const TICK: Duration = Duration::from_millis(200);
 /// Idle upstream connections are swept every this many ticks, about once a second; as often, each deadline that was far off is
 /// looked at.
 const SWEEP_EVERY: usize = 5;

@@ -28,9 +28,9 @@ thread_local! {
 
 struct List {
     entries: Slab<Entry>,
-    /// The number of the next entry. No other of any list has it, so that a place which another has taken since, or which is
+    /// The number of the latest entry. No other of any list has it, so that a place which another has taken since, or which is
     /// another thread's, is not mistaken for one's own.
-    next: u64,
+    latest: u64,
 }
 
 struct Entry {
@@ -42,8 +42,8 @@ struct Entry {
 
 /// From here on, the thread keeps a list. It must [look](look) through all of it about once a second.
 pub(crate) fn keep() {
-    let next = LISTS.fetch_add(1, Relaxed) << NUMBERS;
-    LIST.with_borrow_mut(|list| *list = Some(List { entries: Slab::new(), next }));
+    let latest = LISTS.fetch_add(1, Relaxed) << NUMBERS;
+    LIST.with_borrow_mut(|list| *list = Some(List { entries: Slab::new(), latest }));
 }
 
 /// Wakes whose deadline is close by now, in one of as many `parts` of the list, and takes them off it.
@@ -76,7 +76,7 @@ impl Far {
     /// Puts a deadline on the list; `None` where it is close, or the thread has none.
     pub(super) fn set(task: &Waker, at: Instant) -> Option<Self> {
         LIST.with_borrow_mut(|list| {
-            let List { entries, next: number } = list.as_mut()?;
+            let List { entries, latest: number } = list.as_mut()?;
             if at.saturating_duration_since(Instant::now()) <= CLOSE {
                 return None;
             }

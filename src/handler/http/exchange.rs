@@ -58,7 +58,6 @@ struct Line {
 
 impl<'a> Exchange<'a> {
     /// Begins with a request.
-    #[inline]
     pub(super) fn begin<B>(gate: &'a Gate, request: &Request<B>) -> Self {
         let told = gate.context.access_log.is_on() || gate.context.tracer.records();
         let line = told.then(|| {

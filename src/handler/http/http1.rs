@@ -23,7 +23,6 @@ use tokio::time::Instant;
 
 use self::framing::Terms;
 #[cfg(test)]
-#[cfg(test)]
 pub(super) use self::request::begin;
 use self::turn::{Then, Turn};
 use self::wire::Wire;
