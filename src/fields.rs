@@ -4,10 +4,10 @@
 //! for are not there: `first` finds that out in place. Used by the HTTP engine, by `handler/http_proxy` and by `upstream`.
 
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 
 /// The value of a field's first line.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn first<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     for (known, value) in fields {
         if known == name {
@@ -24,7 +24,20 @@ pub(crate) fn lines<'a>(fields: &'a HeaderMap, name: &'a HeaderName) -> impl Ite
 
 /// Whether a field has more than one line.
 pub(crate) fn is_repeated(fields: &HeaderMap, name: &HeaderName) -> bool {
-    lines(fields, name).nth(1).is_some()
+    // Mostly no field is: then there are as many names as lines.
+    fields.len() > fields.keys_len() && lines(fields, name).nth(1).is_some()
+}
+
+/// A value that is digits and nothing else, not even a sign, as that of `Content-Length` is (RFC 9110, section 8.6). At most 19
+/// of them, so that no reader's 64-bit number overflows.
+pub(crate) fn number(value: &[u8]) -> Option<u64> {
+    let is_number = (1..=19).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    is_number.then(|| value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// How long a message says its body is.
+pub(crate) fn declared_length(fields: &HeaderMap) -> Option<u64> {
+    number(first(fields, &CONTENT_LENGTH)?.as_bytes())
 }
 
 /// Fields that must not come late, as trailers: they frame or route the message, say who sends it, or how to read it
@@ -75,9 +88,12 @@ pub(crate) fn remove(fields: &mut HeaderMap, those: impl Fn(&HeaderName) -> bool
 }
 
 /// Whether a comma-separated field has `token` in any of its lines, in any case.
-#[inline(always)]
 pub(crate) fn has_token(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    first(fields, name).is_some() && lines(fields, name).any(|line| says(line.as_bytes(), token.as_bytes()))
+    #[inline(never)]
+    fn in_a_line(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+        lines(fields, name).any(|line| says(line.as_bytes(), token.as_bytes()))
+    }
+    first(fields, name).is_some() && in_a_line(fields, name, token)
 }
 
 /// Whether a comma-separated value has `token`, in any case.
@@ -108,5 +124,17 @@ mod tests {
         assert_eq!(first(&fields, &CONNECTION).map(HeaderValue::as_bytes), Some(&b"close"[..]));
         assert!(first(&fields, &UPGRADE).is_none() && first(&fields, &HOST).is_some());
         assert!(has_token(&fields, &CONNECTION, "upgrade") && !has_token(&fields, &CONNECTION, "up"));
+    }
+
+    #[test]
+    fn a_length_is_digits_alone_and_no_more_than_any_reader_holds() {
+        for (text, expected) in
+            [("0", Some(0)), ("007", Some(7)), ("9999999999999999999", Some(9_999_999_999_999_999_999))]
+        {
+            assert_eq!(number(text.as_bytes()), expected, "{text}");
+        }
+        for text in ["", "+1", "-1", " 1", "1 ", "1,1", "0x1", "10000000000000000000"] {
+            assert_eq!(number(text.as_bytes()), None, "{text}");
+        }
     }
 }

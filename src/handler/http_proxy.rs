@@ -33,6 +33,7 @@ pub use self::routes::Front;
 use self::request::{Asks, Signature, Target};
 use self::routes::{Action, Asked, Changes, Facts, Names, Route};
 use crate::config::HttpProxyConfig;
+use crate::fields;
 use crate::handler::http::{self, HttpInstance, HttpService, Interim, Reply, RequestBody, Told};
 use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unused};
 use crate::identity::{ConnectionInfo, Endpoint};
@@ -338,8 +339,7 @@ fn count_forwards(head: &mut Parts) -> Result<Onward, &'static str> {
         return Ok(Onward::Go);
     }
     let Some(value) = head.headers.get(MAX_FORWARDS) else { return Ok(Onward::Go) };
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let left: u32 = digits.and_then(|digits| digits.parse().ok()).ok_or("Max-Forwards is not a number")?;
+    let left = fields::number(value.as_bytes()).ok_or("Max-Forwards is not a number")?;
     let Some(left) = left.checked_sub(1) else { return Ok(Onward::Stop) };
     head.headers.insert(MAX_FORWARDS, HeaderValue::from(left));
     Ok(Onward::Go)

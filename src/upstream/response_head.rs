@@ -121,16 +121,10 @@ pub(super) fn body_kind(head: &Parts, is_head: bool) -> Result<BodyKind, Failure
         }
         (Some(_), None) => return Err(Failure::Protocol("its transfer coding is not chunked alone")),
         (None, Some(_)) if fields::is_repeated(fields, &CONTENT_LENGTH) => return Err(NOT_A_NUMBER),
-        (None, Some(length)) => BodyKind::Length(number(length).ok_or(NOT_A_NUMBER)?),
+        (None, Some(length)) => BodyKind::Length(fields::number(length.as_bytes()).ok_or(NOT_A_NUMBER)?),
     };
     let has_none = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     Ok(if has_none { BodyKind::Length(0) } else { kind })
-}
-
-fn number(value: &HeaderValue) -> Option<u64> {
-    // `parse` would take a sign.
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
-    digits.parse().ok()
 }
 
 const MALFORMED: Failure = Failure::Protocol("its head is malformed");

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
@@ -177,7 +177,7 @@ impl Sending {
 
     /// How long the body is, by the head for HTTP/2.
     pub(super) fn declared_length(&self) -> Option<u64> {
-        self.head.as_ref()?.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+        fields::declared_length(self.head.as_ref()?.headers())
     }
 
     /// Whether the answer has no body, whatever its head says.
@@ -305,8 +305,7 @@ impl Framing {
         if body.is_empty() {
             return Self::Done;
         }
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        match length {
+        match fields::declared_length(&head.headers) {
             Some(0) => Self::Done,
             Some(length) => Self::Length(length),
             None => Self::Chunks { trailers: declared_trailers(&head.headers) },

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use hyper::header::{CONTENT_LENGTH, HOST};
+use hyper::header::HOST;
 use hyper::http::uri::Authority;
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{Request, StatusCode};
 
 use super::fault::Fault;
 use super::gate::Gate;
+use crate::fields::declared_length;
 
 /// One connection's service.
 #[derive(Debug)]
@@ -28,7 +29,12 @@ impl<S> Clone for Link<S> {
 /// connection had.
 pub(super) fn admitted<B>(request: &Request<B>, gate: &Gate) -> Result<(), Fault> {
     gate.context.clients.request(gate.info.client.0.ip()).map_err(Fault::too_often)?;
-    if gate.context.limits.body.is_some_and(|most| declared(request.headers()).is_some_and(|length| length > most)) {
+    if gate
+        .context
+        .limits
+        .body
+        .is_some_and(|most| declared_length(request.headers()).is_some_and(|length| length > most))
+    {
         return Err(Fault::BODY_TOO_LARGE);
     }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
@@ -41,11 +47,6 @@ pub(super) fn admitted<B>(request: &Request<B>, gate: &Gate) -> Result<(), Fault
     } else {
         Err(Fault::MISDIRECTED)
     }
-}
-
-/// The length that a request says its body has.
-pub(super) fn declared(fields: &HeaderMap) -> Option<u64> {
-    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether no body follows such an answer, whatever the service gave (RFC 9110, section 6.4.1).

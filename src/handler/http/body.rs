@@ -15,14 +15,13 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::BoxError;
-use super::answer::declared;
 use super::fault::Fault;
 use super::gate::Gate;
 use super::http1::handover::Handed;
 use super::pace::Pace;
 use super::trailers;
 use crate::deadline::Deadline;
-use crate::fields::may_come_late;
+use crate::fields::{declared_length, may_come_late};
 
 /// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
 ///
@@ -91,7 +90,7 @@ impl RequestBody {
             return (Self::empty(), None);
         }
         let intake = Arc::<Intake>::default();
-        let (left, clock) = (declared(fields), Deadline::default());
+        let (left, clock) = (declared_length(fields), Deadline::default());
         let shared = intake.clone();
         let pace = left.map_or_else(Pace::any, |_| Pace::new(&gate.context.limits));
         let watched = Watched { stream, is_read: false, left, intake, gate: gate.clone(), clock, pace, since: None };

@@ -9,7 +9,7 @@ use memchr::{memchr, memrchr};
 use super::authority;
 use super::fault::Fault;
 use super::field::{Field, Lines, MAX_FIELDS, is_token, split};
-use crate::fields::says;
+use crate::fields::{number, says};
 use crate::handler::Limits;
 use crate::metrics::RequestRefusal;
 
@@ -211,15 +211,13 @@ impl Said {
         Ok(())
     }
 
-    /// RFC 9110, section 8.6: one value of digits. At most 19, so that no reader's 64-bit number overflows.
+    /// RFC 9110, section 8.6: one value of digits.
     fn content_length(&mut self, value: &[u8]) -> Result<(), Fault> {
         if self.length.is_some() {
             return Err(Fault::framing("Content-Length is repeated"));
         }
-        if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
-            return Err(Fault::framing("Content-Length is not a number of bytes"));
-        }
-        self.length = Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')));
+        let length = number(value).ok_or(Fault::framing("Content-Length is not a number of bytes"))?;
+        self.length = Some(length);
         Ok(())
     }
 

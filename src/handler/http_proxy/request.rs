@@ -285,8 +285,7 @@ fn address(space: &mut [u8; LONGEST_ADDRESS], ip: IpAddr) -> &[u8] {
 /// The length that is declared is passed on, so it must be the one that the engine has read by.
 fn check_length(fields: &HeaderMap, asks: &Asks) -> Result<(), &'static str> {
     let Some(first) = fields::first(fields, &CONTENT_LENGTH) else { return Ok(()) };
-    let digits = first.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit())); // `parse` takes a sign
-    let length = digits.and_then(|digits| digits.parse::<u64>().ok());
+    let length = fields::number(first.as_bytes());
     let actual = asks.body.unwrap_or(Some(0));
     if !fields::is_repeated(fields, &CONTENT_LENGTH) && length.is_some() && length == actual {
         Ok(())

@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use hyper::body::Frame;
-use hyper::header::CONTENT_LENGTH;
 use hyper::http::response::Parts;
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use super::super::sending::BodyFailed;
 use super::connections::Ticket;
 use super::pump::Pump;
 use crate::deadline::Deadline;
+use crate::fields;
 use crate::metrics::UpstreamFailure;
 
 /// A response's body on its way.
@@ -46,8 +46,7 @@ impl Receiving {
         timer: Deadline,
         deadlines: Deadlines,
     ) -> Self {
-        let length = head.headers.get(CONTENT_LENGTH);
-        let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let left = fields::declared_length(&head.headers);
         Self { lease, stream, pump, deadlines, timer, waiting: None, left, _ticket: ticket }
     }
 

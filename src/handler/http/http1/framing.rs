@@ -13,7 +13,7 @@ use hyper::{StatusCode, body::Frame};
 
 use super::super::date;
 use super::output::Output;
-use crate::fields::{may_come_late, says};
+use crate::fields::{may_come_late, number, says};
 
 /// What a request has its answer be like.
 #[derive(Clone, Copy, Debug)]
@@ -208,13 +208,10 @@ struct Said<'a> {
 impl<'a> Said<'a> {
     /// The first value that is a number counts.
     fn or(self, value: &'a HeaderValue) -> Self {
-        let text = value.as_bytes();
-        let is_number = (1..=19).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-        if self.length.is_some() || !is_number {
-            return self;
+        match number(value.as_bytes()) {
+            Some(length) if self.length.is_none() => Self { length: Some(length), text: Some(value.as_bytes()) },
+            _ => self,
         }
-        let length = text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'));
-        Self { length: Some(length), text: Some(text) }
     }
 }
 
