@@ -186,8 +186,8 @@ impl HttpProxyService {
         if !self.passes_double_encoding && path::hides_slash(target.path(&head)) {
             return Err(bad_request("the path holds a slash that is encoded twice"));
         }
-        let (host, path) = (target.host(), target.path(&head));
-        let facts = Facts { host, path, method: &head.method, fields: &head.headers };
+        let facts =
+            || Facts { host: target.host(), path: target.path(&head), method: &head.method, fields: &head.headers };
         let route = routes::choose(&self.routes, facts).map_err(bad_request)?;
         let upstream = match route.map(|route| &route.action) {
             Some(Action::PassOn(upstream)) => upstream,
@@ -198,6 +198,7 @@ impl HttpProxyService {
                 return Err(answer(route, response::text(*status, body.clone())));
             }
             Some(Action::Redirect(redirect)) => {
+                let (host, path) = (target.host(), target.path(&head));
                 let rest = route.map_or("", |route| route.rest(path));
                 let asked = Asked { host, path, rest, query: head.uri.query() };
                 let location = redirect.location(asked).ok_or_else(|| bad_request("the target is malformed"))?;

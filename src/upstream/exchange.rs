@@ -3,8 +3,9 @@
 //! Called by `handler/http_proxy`. The body that it returns (`response_body`) carries on from there.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
@@ -97,6 +98,12 @@ pub enum Failure {
     Busy,
 }
 
+/// How an exchange ends that was not answered well at once.
+type Ended = Box<Result<Answered, ExchangeError>>;
+
+/// What few requests wait for.
+pub(super) type Rare<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 impl Upstream {
     /// Sends a request to one of the servers, chosen by `key` where the upstream is balanced by one, and waits for the head
     /// of the response. All of that begins `now`.
@@ -125,56 +132,82 @@ impl Upstream {
         let mut lease = self.first_lease(&mut course).await?;
         loop {
             course.begin_attempt(&lease, &mut request, now);
-            match self.try_server(lease, request, &mut course, now, early).await {
+            let came = match self.try_server(lease, request, &mut course, now, early).await {
                 Ok(came) if !self.policy.retries.statuses.contains(&came.status()) => {
                     return Ok(came.accept(&mut course));
                 }
-                Ok(came) => {
-                    course.attempt_failed(&Failure::Status);
-                    let repeatable = came.request().is_repeatable();
-                    match self.another(&mut course, came.lease(), &Failure::Status, repeatable) {
-                        Some(next) => (lease, request) = (next, came.into_request()),
-                        None => return Ok(came.accept(&mut course)), // it is still an answer
-                    }
-                }
-                Err(failed) => {
-                    let Failed { failure, lease: failing, request: left } = *failed;
-                    course.attempt_failed(&failure);
-                    match self.another(&mut course, &failing, &failure, may_be_repeated(&failure, &left)) {
-                        Some(next) => {
-                            failing.count(&failure);
-                            (lease, request) = (next, left);
-                        }
-                        None => return Err(failing.failed(failure, &mut course)),
-                    }
-                }
+                outcome => outcome,
+            };
+            match self.once_more(came, &mut course) {
+                Ok(next) => (lease, request) = next,
+                Err(end) => return *end,
             }
             request.rewind();
             now = Instant::now();
         }
     }
 
-    /// The server that a request goes to first, in the queue's turn where there is one.
-    pub(super) async fn first_lease(&self, course: &mut Course) -> Result<Lease, ExchangeError> {
-        let found = if self.is_queue_empty() { self.find(course.key, &[], course.begun) } else { Found::Busy };
-        course.trail.tries = 1;
-        match found {
-            Found::Server(lease) => Ok(lease),
-            // Boxed, as whatever is rare is, so that the many requests do not carry the room for it along.
-            Found::Busy => {
-                let found = Box::pin(self.wait_for_room(course.key)).await;
-                course.trail.queued = course.begun.elapsed();
-                self.metrics.here().queue_seconds.observe(course.trail.queued);
-                found.ok_or_else(|| {
-                    self.metrics.here().busy.add(1);
-                    self.nobody(Failure::Busy, course)
-                })
+    /// What to try after an attempt that failed, or whose status counts as a failure.
+    ///
+    /// # Errors
+    /// Nothing is to be tried again: how the exchange ends.
+    #[cold]
+    fn once_more(
+        &self,
+        outcome: Result<Came, Box<Failed>>,
+        course: &mut Course,
+    ) -> Result<(Lease, Box<Sending>), Ended> {
+        match outcome {
+            Ok(came) => {
+                course.attempt_failed(&Failure::Status);
+                let repeatable = came.request().is_repeatable();
+                match self.another(course, came.lease(), &Failure::Status, repeatable) {
+                    Some(next) => Ok((next, came.into_request())),
+                    None => Err(Box::new(Ok(came.accept(course)))), // it is still an answer
+                }
             }
-            Found::Nobody => {
-                let nobody = io::Error::other("the upstream has no servers");
-                Err(self.nobody(Failure::Dial(DialError::Refused(nobody)), course))
+            Err(failed) => {
+                let Failed { failure, lease, request } = *failed;
+                course.attempt_failed(&failure);
+                match self.another(course, &lease, &failure, may_be_repeated(&failure, &request)) {
+                    Some(next) => {
+                        lease.count(&failure);
+                        Ok((next, request))
+                    }
+                    None => Err(Box::new(Err(lease.failed(failure, course)))),
+                }
             }
         }
+    }
+
+    /// The server that a request goes to first, in the queue's turn where there is one.
+    pub(super) async fn first_lease(&self, course: &mut Course) -> Result<Lease, ExchangeError> {
+        course.trail.tries = 1;
+        if self.is_queue_empty() {
+            match self.find(course.key, &[], course.begun) {
+                Found::Server(lease) => return Ok(lease),
+                Found::Nobody => {
+                    let nobody = io::Error::other("the upstream has no servers");
+                    return Err(self.nobody(Failure::Dial(DialError::Refused(nobody)), course));
+                }
+                Found::Busy => {}
+            }
+        }
+        self.queued(course).await
+    }
+
+    /// Boxed, as whatever is rare is, so that the many requests do not carry the room for it along.
+    #[cold]
+    fn queued<'f>(&'f self, course: &'f mut Course) -> Rare<'f, Result<Lease, ExchangeError>> {
+        Box::pin(async {
+            let found = self.wait_for_room(course.key).await;
+            course.trail.queued = course.begun.elapsed();
+            self.metrics.here().queue_seconds.observe(course.trail.queued);
+            found.ok_or_else(|| {
+                self.metrics.here().busy.add(1);
+                self.nobody(Failure::Busy, course)
+            })
+        })
     }
 
     #[cold]
@@ -193,20 +226,17 @@ impl Upstream {
     ) -> Result<Came, Box<Failed>> {
         course.deadlines.attempt = self.timeouts.attempt.map(|attempt| now + attempt);
         if self.policy.protocol == Protocol::Http2 {
-            return Box::pin(self.attempt_http2(lease, request, course, early)).await;
+            return self.attempt_http2(lease, request, course, early).await;
         }
         let mut kept = lease.here().pool.take(now, self.timeouts.idle);
         loop {
             let is_kept = kept.is_some();
             let (link, sent) = match kept.take() {
                 Some(link) => (link, now),
-                None => {
-                    let until = course.deadlines.until();
-                    match Box::pin(self.dial(&lease, until, Use::Requests, &mut course.trail.connect)).await {
-                        Ok(wire) => (Link::new(wire, lease.opened()), Instant::now()),
-                        Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
-                    }
-                }
+                None => match self.fresh(&lease, course).await {
+                    Ok(link) => (link, Instant::now()),
+                    Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
+                },
             };
             match self.attempt(lease, link, request, course, sent, early).await {
                 Err(failed)
@@ -219,6 +249,16 @@ impl Upstream {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// A connection of its own for the attempt that is under way.
+    #[cold]
+    fn fresh<'f>(&'f self, lease: &'f Lease, course: &'f mut Course) -> Rare<'f, Result<Box<Link>, DialError>> {
+        Box::pin(async {
+            let until = course.deadlines.until();
+            let wire = self.dial(lease, until, Use::Requests, &mut course.trail.connect).await?;
+            Ok(Link::new(wire, lease.opened()))
+        })
     }
 
     /// Sends the request over one connection. `sent` is when that began.

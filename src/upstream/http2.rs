@@ -23,7 +23,7 @@ use self::connections::Ticket;
 use self::pump::Pump;
 pub(super) use self::receiving::Receiving;
 use super::Upstream;
-use super::exchange::{Answer, Answered, Came, Early, Failed, Failure, MOST_INTERIM, TOO_MUCH_INTERIM};
+use super::exchange::{Answer, Answered, Came, Early, Failed, Failure, MOST_INTERIM, Rare, TOO_MUCH_INTERIM};
 use super::lease::Lease;
 use super::progress::Deadlines;
 use super::response_body::ResponseBody;
@@ -43,8 +43,18 @@ pub(super) struct Came2 {
 }
 
 impl Upstream {
-    /// Sends the request to one server over HTTP/2.
-    pub(super) async fn attempt_http2(
+    /// Sends the request to one server over HTTP/2. Boxed, so that requests over HTTP/1.1 do not carry the room for it along.
+    pub(super) fn attempt_http2<'f>(
+        &'f self,
+        lease: Lease,
+        request: Box<Sending>,
+        course: &'f mut Course,
+        early: Early<'f>,
+    ) -> Rare<'f, Result<Came, Box<Failed>>> {
+        Box::pin(self.over_http2(lease, request, course, early))
+    }
+
+    async fn over_http2(
         &self,
         lease: Lease,
         mut request: Box<Sending>,

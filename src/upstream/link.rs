@@ -132,7 +132,9 @@ impl Link {
             }
             match ready!(self.poll_read(cx)) {
                 Ok(n) if n > 0 => {}
-                _ => return Poll::Ready(Err(if self.heard { Failure::Incomplete } else { Failure::Closed })),
+                _ => {
+                    return Poll::Ready(Err(if self.heard { Failure::Incomplete } else { Failure::Closed }));
+                }
             }
         }
     }
@@ -157,9 +159,12 @@ impl Link {
             whole.extend_from_slice(&self.space);
             self.space = whole;
         }
+        if self.space.is_empty() {
+            return Ok(None); // mostly, where the request was only just sent
+        }
         let searched = if let Reading::Head { searched } = self.reading { searched } else { 0 };
         let is_awaited = searched > 0 && response_head::end(&self.space, searched).is_none();
-        if is_awaited || self.space.is_empty() {
+        if is_awaited {
             return self.await_more();
         }
         if !response_head::may_begin(&self.space) {

@@ -56,11 +56,13 @@ impl Interim {
         }
     }
 
+    /// Whether any has come since the last time.
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Relaxed)
+    }
+
     /// What has come since the last time, in order.
     pub(super) fn take(&self) -> Vec<Response<()>> {
-        if !self.any.load(Relaxed) {
-            return Vec::new();
-        }
         self.any.store(false, Relaxed);
         mem::take(&mut self.heads.lock().unwrap_or_else(PoisonError::into_inner))
     }

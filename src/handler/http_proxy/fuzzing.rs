@@ -29,7 +29,7 @@ impl Guarded {
         let (head, ()) = Request::builder().uri(uri.clone()).header("host", "a").body(()).ok()?.into_parts();
         let target = request::Target::of(&head).ok()?;
         let (host, path) = (target.host(), target.path(&head));
-        match routes::choose(&self.0, Facts { host, path, method: &head.method, fields: &head.headers }) {
+        match routes::choose(&self.0, || Facts { host, path, method: &head.method, fields: &head.headers }) {
             Ok(None) => Some(path.to_owned()),
             Ok(Some(_)) | Err(_) => None,
         }

@@ -75,7 +75,8 @@ pub(super) fn plain(path: &str) -> String {
 /// Whether a slash, backslash or NUL is encoded more than once, so that the upstream does not see it and a reader behind it does.
 pub(super) fn hides_slash(normal: &str) -> bool {
     let slashes = |text: &str| text.matches(['/', '\\', '\0']).count();
-    if !normal.contains("%25") {
+    // Nearly no path has an escape at all, and a look at each byte is soon done.
+    if !normal.bytes().any(|b| b == b'%') || !normal.contains("%25") {
         return false;
     }
     let mut read = plain(normal);
@@ -114,7 +115,12 @@ fn joined(segments: impl Iterator<Item = String>, normal: &str) -> String {
 
 /// Whether nothing of the path needs a closer look: nothing is escaped or should be, no segment begins with a dot.
 fn is_plain(path: &[u8]) -> bool {
-    path.iter().all(|b| STANDS[usize::from(*b)]) && memchr::memmem::find(path, b"/.").is_none()
+    let mut before = 0;
+    path.iter().all(|b| {
+        let begins_with_dot = *b == b'.' && before == b'/';
+        before = *b;
+        STANDS[usize::from(*b)] && !begins_with_dot
+    })
 }
 
 /// What may stand in a path as it is: `pchar` and the slash (RFC 3986, section 3.3).

@@ -127,14 +127,18 @@ fn never_reached(route: &Route, earlier: &[(usize, Route)], fronts: &[Front<'_>]
     })
 }
 
-/// The first of `routes` that a request matches; `None` where none does.
+/// The first of `routes` that a request matches; `None` where none does. `facts` is asked only if there are routes.
 ///
 /// # Errors
 /// A lenient reader of the path would be led elsewhere, so an upstream might see what the routes keep from it.
-pub(super) fn choose<'a>(routes: &'a [Route], facts: Facts<'_>) -> Result<Option<&'a Route>, &'static str> {
+pub(super) fn choose<'a, 'f>(
+    routes: &'a [Route],
+    facts: impl FnOnce() -> Facts<'f>,
+) -> Result<Option<&'a Route>, &'static str> {
     if routes.is_empty() {
         return Ok(None);
     }
+    let facts = facts();
     let chosen = routes.iter().position(|route| route.matches(&route.prefix, facts));
     for read in path::lenient(facts.path) {
         let facts = Facts { path: &read, ..facts };
@@ -314,7 +318,7 @@ mod tests {
 
     fn chosen(routes: &[Route], host: &str, path: &str) -> String {
         let fields = HeaderMap::new();
-        name_of(choose(routes, Facts { host, path, method: &Method::GET, fields: &fields }))
+        name_of(choose(routes, || Facts { host, path, method: &Method::GET, fields: &fields }))
     }
 
     fn name_of(chosen: Result<Option<&Route>, &str>) -> String {
@@ -350,7 +354,7 @@ mod tests {
                 fields.append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
             let facts = Facts { host: "h", path: "/a/b", method: &method, fields: &fields };
-            assert_eq!(name_of(choose(&routes, facts)), expected, "{method} {field:?}");
+            assert_eq!(name_of(choose(&routes, || facts)), expected, "{method} {field:?}");
         }
     }
 

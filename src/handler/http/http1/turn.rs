@@ -99,7 +99,9 @@ impl Http1<'_> {
         }
         self.room = self.gate.context.limits.body.unwrap_or(u64::MAX);
         self.pace.rest();
-        self.hand_over(&mut turn, Waker::noop()); // what came along with the head; nobody waits for it yet
+        if turn.feed.is_some() {
+            self.hand_over(&mut turn, Waker::noop()); // what came along with the head; nobody waits for it yet
+        }
         self.expects = accepted.expects_continue;
         let switch = accepted.upgrade.then(|| offer(request.extensions_mut(), self.gate.context.timeouts));
         let interim = Interim::new(is_11, turn.exchange.begun());
@@ -174,7 +176,9 @@ impl Http1<'_> {
         poll_fn(|cx| {
             loop {
                 let polled = call.as_mut().poll(cx);
-                self.write_interim(interim);
+                if interim.any() {
+                    self.write_interim(interim);
+                }
                 if let Poll::Ready(reply) = polled {
                     return Poll::Ready(Ok(Ok(reply)));
                 }
@@ -189,7 +193,8 @@ impl Http1<'_> {
         .await
     }
 
-    /// Writes the heads that go before the answer; a client that takes nothing is spared them.
+    /// Writes the heads that go before the answer, of which there are some; a client that takes nothing is spared them.
+    #[cold]
     fn write_interim(&mut self, interim: &Interim) {
         for head in interim.take() {
             if self.wire.output.has_room() {

@@ -129,7 +129,7 @@ async fn unless_reset<F: Future>(
 ) -> Option<F::Output> {
     poll_fn(|cx| {
         let polled = future.as_mut().poll(cx);
-        for mut head in interim.map(Interim::take).unwrap_or_default() {
+        for mut head in interim.filter(|interim| interim.any()).map(Interim::take).unwrap_or_default() {
             hop::strip(head.headers_mut(), |_| false);
             let _ = respond.send_informational(head); // it fails only where the client has reset the stream
         }
