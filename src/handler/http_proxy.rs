@@ -39,7 +39,7 @@ use crate::handler::{Handler, Instance, Settings, StartError, settings_are_unuse
 use crate::identity::{ConnectionInfo, Endpoint};
 use crate::metrics::routes::{RouteId, Routes};
 use crate::trace::{self, TRACEPARENT};
-use crate::upstream::{Answer, Answered, LookUp, Outgoing, OwnFields, Protocol, Sending, Upstream};
+use crate::upstream::{Answer, Answered, ExchangeError, LookUp, Outgoing, OwnFields, Protocol, Sending, Upstream};
 
 /// The `http-proxy` handler, before it is told its endpoint.
 #[derive(Debug)]
@@ -151,12 +151,24 @@ impl HttpService for HttpProxyService {
         info: &Arc<ConnectionInfo>,
         interim: &Interim,
     ) -> impl Future<Output = Reply<ProxyBody>> + Send {
-        let outcome = self.prepare(request, info);
+        let (outcome, via) = (self.prepare(request, info), self.signature.via());
         async move {
-            match outcome {
-                Ok(ready) => ready.pass_on(info, interim, self.signature.via()).await,
-                Err(reply) => reply,
-            }
+            let Ready { upstream, route, request, key, switch, changes } = match outcome {
+                Ok(ready) => ready,
+                Err(reply) => return reply,
+            };
+            let early = |mut head| {
+                response::pass_back(&mut head, via);
+                interim.send(head);
+            };
+            let mut reply = match upstream.exchange(request, key, interim.begun(), &early).await {
+                Ok(Answered { answer, trail }) => {
+                    Reply::new(answered(answer, switch, via), Told { route, trail, error: None })
+                }
+                Err(error) => failed(error, upstream, route, info),
+            };
+            change(changes, &mut reply);
+            reply
         }
     }
 }
@@ -262,36 +274,26 @@ impl HttpProxyService {
     }
 }
 
-impl Ready<'_> {
-    async fn pass_on(self, info: &ConnectionInfo, interim: &Interim, via: &via::Name) -> Reply<ProxyBody> {
-        let early = |mut head| {
-            response::pass_back(&mut head, via);
-            interim.send(head);
-        };
-        match self.upstream.exchange(self.request, self.key, interim.begun(), &early).await {
-            Ok(Answered { answer, trail }) => {
-                let told = Told { route: self.route, trail, error: None };
-                let mut reply = Reply::new(answered(answer, self.switch, via), told);
-                change(self.changes, &mut reply);
-                reply
-            }
-            Err(error) => {
-                let (endpoint, upstream) = (&info.endpoint.name, &self.upstream.name);
-                tracing::debug!(%endpoint, %upstream, %error, "a request failed");
-                let mut reply = response::upstream_failed(error);
-                reply.told.route = self.route;
-                change(self.changes, &mut reply);
-                reply
-            }
-        }
-    }
-}
-
 /// The gateway's own answer by a route.
 fn answer(route: Option<&Route>, response: Response<ProxyBody>) -> Reply<ProxyBody> {
     let told = Told { route: route.and_then(|route| route.id), ..Told::default() };
     let mut reply = Reply::new(response, told);
     change(route.and_then(|route| route.response.as_deref()), &mut reply);
+    reply
+}
+
+/// The answer for an upstream that gave none.
+#[cold]
+fn failed(
+    error: ExchangeError,
+    upstream: &Upstream,
+    route: Option<RouteId>,
+    info: &ConnectionInfo,
+) -> Reply<ProxyBody> {
+    let (endpoint, upstream) = (&info.endpoint.name, &upstream.name);
+    tracing::debug!(%endpoint, %upstream, %error, "a request failed");
+    let mut reply = response::upstream_failed(error);
+    reply.told.route = route;
     reply
 }
 

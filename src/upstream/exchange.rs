@@ -218,7 +218,7 @@ impl Upstream {
     /// Sends the request to one server, over a kept connection if there is one.
     async fn try_server(
         &self,
-        mut lease: Lease,
+        lease: Lease,
         mut request: Box<Sending>,
         course: &mut Course,
         now: Instant,
@@ -228,26 +228,30 @@ impl Upstream {
         if self.policy.protocol == Protocol::Http2 {
             return self.attempt_http2(lease, request, course, early).await;
         }
-        let mut kept = lease.here().pool.take(now, self.timeouts.idle);
+        let (mut kept, mut begun) = (lease.here().pool.take(now, self.timeouts.idle), now);
         loop {
             let is_kept = kept.is_some();
-            let (link, sent) = match kept.take() {
-                Some(link) => (link, now),
+            let mut link = match kept.take() {
+                Some(link) => link,
                 None => match self.fresh(&lease, course).await {
-                    Ok(link) => (link, Instant::now()),
+                    Ok(link) => {
+                        begun = Instant::now();
+                        link
+                    }
                     Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
                 },
             };
-            match self.attempt(lease, link, request, course, sent, early).await {
-                Err(failed)
-                    if is_kept && matches!(failed.failure, Failure::Closed) && failed.request.is_repeatable() =>
-                {
-                    (lease, request) = (failed.lease, failed.request);
-                    request.rewind();
-                    course.sent -= 1; // it is as if the server had never had the request
-                }
-                outcome => return outcome,
+            course.begin_sending(&lease, &request, begun);
+            let failure = match await_head(&mut link, &mut request, &course.deadlines, early).await {
+                Ok(()) if switches_unasked(link.head(), &request) => Failure::Switch,
+                Ok(()) => return Ok(Came::Http1(Came1 { lease, link, request })),
+                Err(failure) => failure,
+            };
+            if !(is_kept && matches!(failure, Failure::Closed) && request.is_repeatable()) {
+                return Err(Failed::new(failure, lease, request));
             }
+            request.rewind();
+            course.sent -= 1; // it is as if the server had never had the request
         }
     }
 
@@ -259,26 +263,6 @@ impl Upstream {
             let wire = self.dial(lease, until, Use::Requests, &mut course.trail.connect).await?;
             Ok(Link::new(wire, lease.opened()))
         })
-    }
-
-    /// Sends the request over one connection. `sent` is when that began.
-    async fn attempt(
-        &self,
-        lease: Lease,
-        mut link: Box<Link>,
-        mut request: Box<Sending>,
-        course: &mut Course,
-        sent: Instant,
-        early: Early<'_>,
-    ) -> Result<Came, Box<Failed>> {
-        course.deadlines.begin(sent, request.progress());
-        course.sent += 1;
-        lease.metrics.here().requests.add(1);
-        match await_head(&mut link, &mut request, &course.deadlines, early).await {
-            Ok(()) if switches_unasked(link.head(), &request) => Err(Failed::new(Failure::Switch, lease, request)),
-            Ok(()) => Ok(Came::Http1(Came1 { lease, link, request })),
-            Err(failure) => Err(Failed::new(failure, lease, request)),
-        }
     }
 }
 

@@ -65,9 +65,7 @@ impl Upstream {
             Ok(ticket) => ticket,
             Err(error) => return Err(Failed::new(Failure::Dial(error), lease, request)),
         };
-        course.deadlines.begin(Instant::now(), request.progress());
-        course.sent += 1;
-        lease.metrics.here().requests.add(1);
+        course.begin_sending(&lease, &request, Instant::now());
         let (response, stream) = match ticket.open(&mut request) {
             Ok(opened) => opened,
             Err(error) => return Err(Failed::new(failure(&error), lease, request)),

@@ -86,6 +86,13 @@ impl Course {
         self.trail.attempts.push(Attempt { span, server, begun: now, ended: None, status: None, error: None });
     }
 
+    /// The request is sent to the server over a connection, from `now` on.
+    pub(super) fn begin_sending(&mut self, lease: &Lease, request: &Sending, now: Instant) {
+        self.deadlines.begin(now, request.progress());
+        self.sent += 1;
+        lease.metrics.here().requests.add(1);
+    }
+
     /// The attempt has failed.
     #[cold]
     pub(super) fn attempt_failed(&mut self, failure: &Failure) {
