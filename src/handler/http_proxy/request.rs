@@ -53,7 +53,7 @@ impl Target {
             None
         } else {
             let normal = path::normal(sent)?;
-            (normal != sent).then(|| normal.into_owned())
+            (normal != sent || has_no_path(&head.uri)).then(|| normal.into_owned())
         };
         let (authority, is_host) = authority(head)?;
         Ok(Self { authority, is_host, normal })
@@ -108,6 +108,12 @@ impl Target {
         let target = PathAndQuery::from_maybe_shared(Bytes::from(target));
         target.map(|target| Some(Uri::from(target))).map_err(|_| "the target is malformed")
     }
+}
+
+/// Whether the path is empty, as in `http://a?b`. It stands for the root, and a request line has to say so (RFC 9112, section
+/// 3.2.1).
+fn has_no_path(uri: &Uri) -> bool {
+    uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?'))
 }
 
 /// The target's authority wins over `Host` (RFC 9112, section 3.2.2); the engine has seen that they agree, and that there
@@ -418,6 +424,12 @@ mod tests {
         assert_eq!(head.headers["forwarded"], forwarded);
         assert_eq!(head.headers["x-forwarded-for"], "2001:db8::1");
         assert_eq!(head.headers["x-forwarded-proto"], "https");
+    }
+
+    #[test]
+    fn a_target_with_a_query_and_no_path_gets_one() {
+        let head = rewritten(get("http://a?b=c"), &info("192.0.2.1:5", None)).unwrap();
+        assert_eq!(head.uri, "/?b=c");
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub(super) fn check<B>(request: &mut Request<B>, scheme: &str) -> Result<(), Fau
     if !head::is_visible(target.as_bytes()) {
         return Err(Fault::malformed("the request target has a character that is not allowed"));
     }
+    // RFC 9113, section 8.3.1.
+    if !target.starts_with('/') && (target != "*" || *request.method() != Method::OPTIONS) {
+        return Err(Fault::malformed("the request target is not a path"));
+    }
     let mut hosts = request.headers().get_all(HOST).iter();
     let (host, more) = (hosts.next(), hosts.next());
     if more.is_some() {

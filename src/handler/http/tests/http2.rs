@@ -8,7 +8,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderName};
-use hyper::{Request, Response};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::harness::Client;
 use crate::handler::Timeouts;
-use crate::metrics::RequestRefusal::{HeadTooLarge, Host};
+use crate::metrics::RequestRefusal::{HeadTooLarge, Host, Malformed};
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -98,6 +99,23 @@ async fn a_target_that_http_1_would_refuse_is_refused() {
         assert_eq!(sender.send_request(request).await.unwrap().status(), 400, "{target:?}");
     }
     assert_eq!(sender.send_request(get("http://a/%C3%A9?`{|}")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_target_is_a_path_or_for_options_an_asterisk() {
+    let client = Client::connect().await;
+    let metrics = client.metrics.clone();
+    let (mut h2, connection) = h2::client::handshake(client.socket).await.unwrap();
+    tokio::spawn(connection);
+    for (method, target, status) in [("GET", "*", 400), ("GET", "?a", 400), ("OPTIONS", "*", 200), ("GET", "/?a", 200)]
+    {
+        let target = PathAndQuery::from_static(target);
+        let uri = Uri::builder().scheme("http").authority("x").path_and_query(target.clone()).build().unwrap();
+        let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+        let (response, _) = h2.send_request(request, true).unwrap();
+        assert_eq!(response.await.unwrap().status(), status, "{method} {target}");
+    }
+    assert_eq!(metrics.sum(|c| c.requests_refused[Malformed as usize].get()), 2);
 }
 
 #[tokio::test]
