@@ -5,13 +5,14 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::EXPECT;
 use tokio::time::Instant;
 
 use super::BoxError;
@@ -21,7 +22,7 @@ use super::http1::handover::Handed;
 use super::pace::Pace;
 use super::trailers;
 use crate::deadline::Deadline;
-use crate::fields::{declared_length, may_come_late};
+use crate::fields::{declared_length, first, may_come_late};
 
 /// A request's body as it streams in. Reading it has the endpoint's `body` deadline.
 ///
@@ -59,9 +60,56 @@ struct Watched {
 pub(super) struct Intake {
     received: AtomicU64,
     fault: OnceLock<Fault>,
+    /// The client waits for 100 before it sends the body (RFC 9110, section 10.1.1).
+    expectation: Option<Mutex<Expectation>>,
+}
+
+/// How far a client that waits for 100 has come.
+#[derive(Debug)]
+enum Expectation {
+    /// The service does not read yet; the engine is to be woken when it does.
+    Waits(Option<Waker>),
+    /// The service reads, so the client is to be told to go on.
+    Due,
+    /// It was told, or needs it no more.
+    Over,
 }
 
 impl Intake {
+    fn new(fields: &HeaderMap) -> Self {
+        let expects =
+            first(fields, &EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let expectation = expects.then(|| Mutex::new(Expectation::Waits(None)));
+        Self { expectation, ..Self::default() }
+    }
+
+    /// Whether the client is to be told to go on, which is so once; else the task is woken when it is to be.
+    pub(super) fn continues(&self, cx: &mut Context<'_>) -> bool {
+        let Some(expectation) = &self.expectation else { return false };
+        let mut expectation = expectation.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *expectation {
+            Expectation::Waits(engine) => *engine = Some(cx.waker().clone()),
+            Expectation::Due => {
+                *expectation = Expectation::Over;
+                return true;
+            }
+            Expectation::Over => {}
+        }
+        false
+    }
+
+    /// The service waits for a piece. A client that has sent one did not wait to be told to.
+    fn is_awaited(&self) {
+        let Some(expectation) = &self.expectation else { return };
+        let mut expectation = expectation.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Expectation::Waits(engine) = &mut *expectation {
+            let engine = engine.take();
+            *expectation = if self.received() == 0 { Expectation::Due } else { Expectation::Over };
+            drop(expectation);
+            engine.into_iter().for_each(Waker::wake);
+        }
+    }
+
     /// How many bytes have been read.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Relaxed)
@@ -89,7 +137,7 @@ impl RequestBody {
         if stream.is_end_stream() {
             return (Self::empty(), None);
         }
-        let intake = Arc::<Intake>::default();
+        let intake = Arc::new(Intake::new(fields));
         let (left, clock) = (declared_length(fields), Deadline::default());
         let shared = intake.clone();
         let pace = left.map_or_else(Pace::any, |_| Pace::new(&gate.context.limits));
@@ -101,6 +149,7 @@ impl RequestBody {
 impl Watched {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Poll::Ready(piece) = self.poll_piece(cx) else {
+            self.intake.is_awaited();
             let since = *self.since.get_or_insert_with(Instant::now);
             let late = ready!(self.pace.poll(cx, &mut self.clock, since, self.gate.context.timeouts.body));
             return Poll::Ready(Some(Err(self.broken_by(late.fault()))));

@@ -126,6 +126,11 @@ impl<'a> Exchange<'a> {
         self.intake = intake;
     }
 
+    /// Whether the client is to be told to send its body, as [`Intake::continues`] says.
+    pub(super) fn continues(&self, cx: &mut task::Context<'_>) -> bool {
+        self.intake.as_ref().is_some_and(|intake| intake.continues(cx))
+    }
+
     /// What was wrong with that, if anything was.
     pub(super) fn body_fault(&self) -> Option<Fault> {
         self.intake.as_ref().and_then(|intake| intake.fault())

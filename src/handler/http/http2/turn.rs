@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use hyper::http::response::Parts;
-use hyper::{Method, Request, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::super::answer::{Link, admitted};
 use super::super::body::RequestBody;
@@ -100,7 +100,7 @@ impl<S: HttpService> Turn<S> {
         let answer = match admitted {
             Ok(request) => {
                 let reply = pin!(self.link.service.call(request, &self.link.gate.info, &interim));
-                match unless_reset(&mut self.respond, Some(&interim), reply).await {
+                match unless_reset(&mut self.respond, Some((&interim, &exchange)), reply).await {
                     Some(reply) => heard::<S>(reply, &mut exchange),
                     None => return,
                 }
@@ -121,17 +121,22 @@ impl<S: HttpService> Turn<S> {
     }
 }
 
-/// What a future comes to; nothing where the client resets the stream meanwhile. Interim responses are sent as they come.
+/// What a future comes to; nothing where the client resets the stream meanwhile. `early` tells of interim responses, which are
+/// sent as they come.
 async fn unless_reset<F: Future>(
     respond: &mut SendResponse<Bytes>,
-    interim: Option<&Interim>,
+    early: Option<(&Interim, &Exchange<'_>)>,
     mut future: Pin<&mut F>,
 ) -> Option<F::Output> {
     poll_fn(|cx| {
         let polled = future.as_mut().poll(cx);
-        for mut head in interim.filter(|interim| interim.any()).map(Interim::take).unwrap_or_default() {
-            hop::strip(head.headers_mut(), |_| false);
-            let _ = respond.send_informational(head); // it fails only where the client has reset the stream
+        if let Some((interim, exchange)) = early {
+            if polled.is_pending() && exchange.continues(cx) {
+                send_interim(respond, go_on());
+            }
+            if interim.any() {
+                interim.take().into_iter().for_each(|head| send_interim(respond, head));
+            }
         }
         match polled {
             Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -139,6 +144,18 @@ async fn unless_reset<F: Future>(
         }
     })
     .await
+}
+
+#[cold]
+fn send_interim(respond: &mut SendResponse<Bytes>, mut head: Response<()>) {
+    hop::strip(head.headers_mut(), |_| false);
+    let _ = respond.send_informational(head); // it fails only where the client has reset the stream
+}
+
+fn go_on() -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = StatusCode::CONTINUE;
+    head
 }
 
 /// The request as the service is to have it, if it may be served.

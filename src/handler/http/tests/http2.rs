@@ -1,6 +1,9 @@
 //! HTTP/2 with prior knowledge, by hyper's own client.
 
 use std::collections::BTreeSet;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,6 +119,33 @@ async fn a_target_is_a_path_or_for_options_an_asterisk() {
         assert_eq!(response.await.unwrap().status(), status, "{method} {target}");
     }
     assert_eq!(metrics.sum(|c| c.requests_refused[Malformed as usize].get()), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_to_go_on_is_told_when_its_body_is_wanted() {
+    let (mut h2, connection) = h2::client::handshake(Client::connect().await.socket).await.unwrap();
+    tokio::spawn(connection);
+    let put = |path: &str| {
+        let request = Request::put(format!("http://x{path}")).header("expect", "100-Continue");
+        request.header(CONTENT_LENGTH, "3").body(()).unwrap()
+    };
+    // The service may read in a task of its own.
+    for (path, shown) in [("/a", "PUT http://x/a 3"), ("/spawned", "PUT http://x/spawned 3")] {
+        let (mut response, mut body) = h2.send_request(put(path), false).unwrap();
+        let told = poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+        assert_eq!(told.status(), 100, "{path}");
+        body.send_data("abc".into(), true).unwrap();
+        let mut answer = response.await.unwrap().into_body();
+        assert_eq!(answer.data().await.unwrap().unwrap(), shown);
+    }
+    // Whoever did not wait, or is not read, is not told.
+    let (mut response, mut body) = h2.send_request(put("/unread"), false).unwrap();
+    let told = poll_fn(|cx| match Pin::new(&mut response).poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(answer.unwrap().status()),
+        Poll::Pending => response.poll_informational(cx).map(|head| head.unwrap().unwrap().status()),
+    });
+    assert_eq!(told.await, 200);
+    let _ = body.send_data("abc".into(), true); // the stream may be over
 }
 
 #[tokio::test]
