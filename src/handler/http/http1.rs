@@ -53,13 +53,16 @@ pub(super) enum After {
     Switched(oneshot::Receiver<Infallible>),
 }
 
-/// Serves requests until the connection ends, switches protocols, or has been idle for a while.
+/// Serves requests until the connection ends, switches protocols, or has been idle for a while. The first one's head has been
+/// waited for since it was `begun`, if it was.
 pub(super) async fn serve<S: HttpService>(
     link: &Link<S>,
     stream: Stream,
+    begun: Option<Instant>,
     drain: &mut Watch,
 ) -> Result<After, ServeError> {
     let mut connection = Http1::new(&link.gate, stream);
+    connection.since = begun;
     loop {
         match poll_fn(|cx| connection.poll_next(cx, drain)).await? {
             Next::Request(accepted) => match connection.turn(&*link.service, accepted, drain).await? {

@@ -41,9 +41,9 @@ pub(super) async fn serve<S: HttpService>(service: Arc<S>, connection: Connectio
     let mut drain = drain.watch();
     let mut idle_since = Instant::now();
     loop {
-        let first = first_bytes(&mut stream, &mut drain, idle_since + timeouts.idle, timeouts.header).await;
-        let first = match first {
-            Ok(first) if !first.is_empty() => first,
+        let first = first_bytes(&mut stream, &link.gate, &mut drain, idle_since + timeouts.idle).await;
+        let (first, begun) = match first {
+            Ok((first, begun)) if !first.is_empty() => (first, begun),
             Ok(_) => {
                 // Nobody is left to tell whether the goodbye arrived.
                 let _ = timeout(GOODBYE, stream.shutdown()).await;
@@ -58,7 +58,7 @@ pub(super) async fn serve<S: HttpService>(service: Arc<S>, connection: Connectio
             return Box::pin(http2::serve(link, stream, drain)).await;
         }
         // Boxed, so that a connection that waits does not keep the room for it.
-        match Box::pin(http1::serve(&link, stream, &mut drain)).await? {
+        match Box::pin(http1::serve(&link, stream, begun, &mut drain)).await? {
             After::Parked(back, since) => (stream, idle_since) = (back, since),
             After::Switched(session) => {
                 let _ = session.await; // it never says anything, but ends
@@ -77,8 +77,14 @@ fn speaks_http2(info: &ConnectionInfo, first: &[u8]) -> bool {
     }
 }
 
-/// The connection's first bytes, enough of them to tell an HTTP/2 preface; none if it is over, late, or drained.
-async fn first_bytes(stream: &mut Stream, drain: &mut Watch, until: Instant, header: Duration) -> io::Result<Bytes> {
+/// The connection's first bytes; none if it is over, late, or drained. Without TLS, enough of them to tell an HTTP/2 preface, and
+/// since when that was waited for.
+async fn first_bytes(
+    stream: &mut Stream,
+    gate: &Gate,
+    drain: &mut Watch,
+    until: Instant,
+) -> io::Result<(Bytes, Option<Instant>)> {
     let drained = async {
         drain.begun().await;
         sleep(LAST_WORDS).await;
@@ -91,26 +97,31 @@ async fn first_bytes(stream: &mut Stream, drain: &mut Watch, until: Instant, hea
     let first = tokio::select! {
         biased;
         first = piece => first?,
-        () = drained => return Ok(Bytes::new()),
+        () = drained => return Ok((Bytes::new(), None)),
     };
-    if first.len() >= PREFACE.len() || first.is_empty() || !PREFACE.starts_with(&first) {
-        return Ok(first);
+    if gate.info.tls.is_some() || !is_part_of_preface(&first) {
+        return Ok((first, None));
     }
-    let rest = timeout(header, rest_of_preface(stream, first)).await;
-    rest.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the HTTP/2 preface did not arrive in time")))
+    let (begun, mut bytes) = (Instant::now(), BytesMut::from(first));
+    // Where it comes late, whoever reads the head sees that, and says so.
+    timeout(gate.context.timeouts.header, rest_of_preface(stream, &mut bytes)).await.unwrap_or(Ok(()))?;
+    Ok((bytes.freeze(), Some(begun)))
+}
+
+fn is_part_of_preface(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.len() < PREFACE.len() && PREFACE.starts_with(bytes)
 }
 
 /// Reads on while what has come could be the beginning of a preface.
-async fn rest_of_preface(stream: &mut Stream, first: Bytes) -> io::Result<Bytes> {
-    let mut bytes = BytesMut::from(first);
-    while bytes.len() < PREFACE.len() && PREFACE.starts_with(&bytes) {
+async fn rest_of_preface(stream: &mut Stream, bytes: &mut BytesMut) -> io::Result<()> {
+    while is_part_of_preface(bytes) {
         let piece = poll_fn(|cx| poll_piece(stream, cx)).await?;
         if piece.is_empty() {
             break;
         }
         bytes.extend_from_slice(&piece);
     }
-    Ok(bytes.freeze())
+    Ok(())
 }
 
 /// Reads once, by way of the stack, so that a connection that waits holds no buffer.

@@ -98,10 +98,22 @@ async fn a_client_that_does_not_read_its_answer_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_preface_is_not_waited_for_longer_than_a_head() {
+async fn what_could_become_a_preface_is_waited_for_no_longer_than_a_head_and_answered_408() {
+    for beginning in ["P", "PRI * HTTP/2"] {
+        let mut client = Client::connect().await;
+        let since = Instant::now();
+        client.send(beginning).await;
+        let answer = client.read_until("in time\n").await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(about(since, 10), "{:?}", since.elapsed());
+        assert_eq!(client.refused(HeadTimeout), 1);
+    }
+    // What turns out to be none is timed from its first byte, too.
     let mut client = Client::connect().await;
     let since = Instant::now();
-    client.send("PRI * HTTP/2").await;
-    assert!((&mut client.serving).await.unwrap().is_err());
+    client.send("P").await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    client.send("OST").await;
+    assert!(client.read_until("in time\n").await.starts_with("HTTP/1.1 408"));
     assert!(about(since, 10), "{:?}", since.elapsed());
 }
