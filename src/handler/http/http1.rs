@@ -71,7 +71,8 @@ pub(super) async fn serve<S: HttpService>(
                 Then::Switch(switch) => return Ok(After::Switched(switch.hand_over(connection.wire.into_stream()))),
             },
             Next::Refuse(fault) => {
-                connection.refuse(fault, drain).await?;
+                let is_head = connection.wire.input.starts_with(b"HEAD ");
+                connection.refuse(fault, is_head, drain).await?;
                 break;
             }
             Next::Park(since) => return Ok(After::Parked(connection.wire.into_stream(), since)),
@@ -179,13 +180,14 @@ impl<'a> Http1<'a> {
         Poll::Ready(if PARK_AFTER < idle { Next::Park(since) } else { Next::End })
     }
 
-    /// Answers a request that is refused; the connection ends with it.
-    async fn refuse(&mut self, fault: Fault, drain: &mut Watch) -> Result<(), ServeError> {
+    /// Answers a request that is refused, without a body where its method was HEAD (RFC 9110, section 9.3.2); the connection ends
+    /// with it.
+    async fn refuse(&mut self, fault: Fault, is_head: bool, drain: &mut Watch) -> Result<(), ServeError> {
         self.gate.count_refusal(&fault);
         self.fault = Some(fault);
         let mut exchange = Exchange::refused(self.gate, Version::HTTP_11);
         exchange.refuse(&fault);
-        let terms = Terms { is_11: true, is_head: false, wants_trailers: false, keep: false };
+        let terms = Terms { is_11: true, is_head, wants_trailers: false, keep: false };
         let mut turn = Turn { exchange, feed: None, terms };
         self.answer(fault.response(Version::HTTP_11), &mut turn, drain).await
     }

@@ -78,8 +78,9 @@ impl Http1<'_> {
         };
         let mut request = Request::new(body);
         if let Err(fault) = self.take_head(&accepted, &mut request) {
+            let is_head = request.method() == Method::HEAD;
             drop(request); // no wait keeps it, so that the future has no room for it
-            return self.refuse(fault, drain).await.map(|()| Then::End);
+            return self.refuse(fault, is_head, drain).await.map(|()| Then::End);
         }
         let Accepted { is_11, keep, wants_trailers, .. } = accepted;
         let terms = Terms { is_11, is_head: request.method() == Method::HEAD, wants_trailers, keep };

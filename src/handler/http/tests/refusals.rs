@@ -102,6 +102,16 @@ async fn a_host_that_is_missing_or_doubtful_is_refused() {
 }
 
 #[tokio::test]
+async fn a_head_request_is_refused_without_a_body() {
+    for request in ["HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n", "HEAD / HTTP/1.1\r\n\r\n", "HEAD / HTTP/1.2\r\n\r\n"] {
+        let mut client = Client::connect().await;
+        client.send(request).await;
+        let answer = client.read_to_end().await;
+        assert!(answer.contains("content-length: ") && answer.ends_with("\r\n\r\n"), "{request:?} got {answer}");
+    }
+}
+
+#[tokio::test]
 async fn versions_methods_and_sizes_have_statuses_of_their_own() {
     refused("GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, Version).await;
     refused("GET / HTTP/1.2\r\nHost: x\r\n\r\n", 505, Version).await;
