@@ -4,13 +4,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::header::HOST;
 use hyper::http::uri::Authority;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 
+use super::Told;
+use super::exchange::Exchange;
 use super::fault::Fault;
 use super::gate::Gate;
 use crate::fields::declared_length;
+use crate::metrics::RequestFailure;
 
 /// One connection's service.
 #[derive(Debug)]
@@ -47,6 +52,15 @@ pub(super) fn admitted<B>(request: &Request<B>, gate: &Gate) -> Result<(), Fault
     } else {
         Err(Fault::MISDIRECTED)
     }
+}
+
+/// In place of an answer whose status is none: an interim one, or a switch that nobody asked for.
+#[cold]
+pub(super) fn no_answer(exchange: &mut Exchange<'_>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from("500 Internal Server Error\n"));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    exchange.answered(response.status(), Told { error: Some(RequestFailure::ProxyInternalError), ..Told::default() });
+    response
 }
 
 /// Whether no body follows such an answer, whatever the service gave (RFC 9110, section 6.4.1).

@@ -15,7 +15,7 @@ use hyper::http::response::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::super::answer::admitted;
+use super::super::answer::{admitted, no_answer};
 use super::super::body::RequestBody;
 use super::super::challenge;
 use super::super::exchange::{Exchange, driven};
@@ -32,7 +32,6 @@ use super::request::{begin, trailers};
 use super::{Http1, client};
 use crate::drain::Watch;
 use crate::handler::{ServeError, Side};
-use crate::metrics::RequestFailure;
 
 /// How large a map of fields may be to be used again.
 const SPARE: usize = 128;
@@ -425,15 +424,6 @@ impl Left {
         }
         Poll::Ready(())
     }
-}
-
-/// In place of an answer whose status is none: an interim one, or a switch that nobody asked for.
-#[cold]
-fn no_answer(exchange: &mut Exchange<'_>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from("500 Internal Server Error\n"));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    exchange.answered(response.status(), Told { error: Some(RequestFailure::ProxyInternalError), ..Told::default() });
-    response
 }
 
 fn handing(length: Option<u64>) -> (Option<Feed>, RequestBody) {

@@ -14,7 +14,7 @@ use h2::server::SendResponse;
 use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::super::answer::{Link, admitted};
+use super::super::answer::{Link, admitted, no_answer};
 use super::super::body::RequestBody;
 use super::super::exchange::Exchange;
 use super::super::fault::Fault;
@@ -107,17 +107,18 @@ impl<S: HttpService> Turn<S> {
             }
             Err(fault) => Err(fault),
         };
-        match answer {
-            Ok((head, body)) => {
+        let (own, stage) = match answer {
+            Ok((head, body)) if !head.status.is_informational() => {
                 let sent = send(&mut self.respond, head, body, is_head, &mut exchange).await;
                 self.work.stage = if sent == Sent::GivenUp { Stage::Placed } else { Stage::Done };
+                return;
             }
-            Err(fault) => {
-                let (head, body) = fault.response(Version::HTTP_2).into_parts();
-                send(&mut self.respond, head, body, is_head, &mut exchange).await;
-                self.work.stage = Stage::Refused;
-            }
-        }
+            Ok(_) => (no_answer(&mut exchange), Stage::Done),
+            Err(fault) => (fault.response(Version::HTTP_2), Stage::Refused),
+        };
+        let (head, body) = own.into_parts();
+        send(&mut self.respond, head, body, is_head, &mut exchange).await;
+        self.work.stage = stage;
     }
 }
 

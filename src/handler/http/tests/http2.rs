@@ -64,6 +64,16 @@ async fn an_answer_has_nothing_of_a_connection() {
 }
 
 #[tokio::test]
+async fn a_status_that_is_no_answer_becomes_500() {
+    let (mut sender, _connection) = speak(Client::connect().await.socket).await;
+    for path in ["/early", "/switch"] {
+        let response = sender.send_request(get(&format!("http://x{path}"))).await.unwrap();
+        assert_eq!(response.status(), 500, "{path}");
+    }
+    assert_eq!(text(sender.send_request(get("http://x/next")).await.unwrap()).await, "GET http://x/next 0");
+}
+
+#[tokio::test]
 async fn a_length_that_is_said_twice_is_sent_once() {
     let (mut sender, _connection) = speak(Client::connect().await.socket).await;
     let response = sender.send_request(get("http://x/twice")).await.unwrap();
