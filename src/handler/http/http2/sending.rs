@@ -41,7 +41,12 @@ where
     let mut body = pin!(body);
     let has_none = is_head || has_no_body(head.status);
     let ends = has_none || body.is_end_stream();
-    complete(&mut head, if ends { None } else { body.size_hint().exact() });
+    let length = match () {
+        () if has_none => None,
+        () if ends => Some(0),
+        () => body.size_hint().exact(),
+    };
+    let left = complete(&mut head, length);
     let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
         return Sent::GivenUp; // the client reset the stream
     };
@@ -50,7 +55,7 @@ where
         exchange.ended_at_once();
         return Sent::Whole;
     }
-    let mut pipe = Pipe::new(stream, exchange.context());
+    let mut pipe = Pipe::new(stream, left, exchange.context());
     let (sent, at_once) = driven(|cx| pipe.poll(cx, body.as_mut(), exchange)).await;
     if at_once {
         exchange.ended_at_once();
@@ -58,8 +63,9 @@ where
     sent
 }
 
-/// Makes an answer's head one for HTTP/2. `length` is that of the body that follows, if it is known.
-fn complete(head: &mut Parts, length: Option<u64>) {
+/// Makes an answer's head one for HTTP/2. `length` is that of the body that follows, if it is known: it wins over what the head
+/// says. Returns what it says then.
+fn complete(head: &mut Parts, length: Option<u64>) -> Option<u64> {
     let fields = &mut head.headers;
     if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
         fields.remove(CONTENT_LENGTH); // RFC 9110, section 8.6
@@ -69,10 +75,15 @@ fn complete(head: &mut Parts, length: Option<u64>) {
     {
         fields.insert(CONTENT_LENGTH, first); // RFC 9110, section 8.6: there is one
     }
-    if let Some(length) = length {
-        fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
-    }
     fields.entry(DATE).or_insert_with(date::now);
+    let said = fields::first(fields, &CONTENT_LENGTH).map(|said| fields::number(said.as_bytes()));
+    match (said, length) {
+        (None, None | Some(0)) | (Some(Some(_)), None) => {} // nothing need be said of a body that is not there
+        (Some(Some(said)), Some(length)) if said == length => {}
+        (_, Some(length)) => drop(fields.insert(CONTENT_LENGTH, HeaderValue::from(length))),
+        (Some(None), None) => drop(fields.remove(CONTENT_LENGTH)), // it is no length
+    }
+    length.or(said.flatten())
 }
 
 /// How the sending of an answer ended.
@@ -90,6 +101,8 @@ pub(super) enum Sent {
 /// waits here, where that is noticed.
 struct Pipe {
     stream: SendStream<Bytes>,
+    /// How much the body still has to bring, where the head says it.
+    left: Option<u64>,
     /// What is left of the piece that the body gave last.
     piece: Bytes,
     /// Nothing comes behind it.
@@ -103,9 +116,9 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn new(stream: SendStream<Bytes>, context: &Context) -> Self {
+    fn new(stream: SendStream<Bytes>, left: Option<u64>, context: &Context) -> Self {
         let (limit, pace) = (context.timeouts.body, Pace::new(&context.limits));
-        Self { stream, piece: Bytes::new(), is_last: false, limit, pace, stall: Deadline::default(), since: None }
+        Self { stream, left, piece: Bytes::new(), is_last: false, limit, pace, stall: Deadline::default(), since: None }
     }
 
     fn poll<B>(&mut self, cx: &mut task::Context<'_>, mut body: Pin<&mut B>, exchange: &mut Exchange<'_>) -> Poll<Sent>
@@ -127,21 +140,39 @@ impl Pipe {
             }
             let frame = if body.is_end_stream() { None } else { ready!(self.poll_frame(cx, body.as_mut())) };
             match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => {
+                    let Some(left) = self.left_behind(&data) else { return self.break_off(exchange) };
+                    self.left = left;
+                    self.is_last = left.unwrap_or(0) == 0 && body.is_end_stream();
+                    self.piece = data;
+                }
+                Some(Err(Broken::Client)) => return Poll::Ready(Sent::GivenUp),
+                Some(Err(Broken::Service)) => return self.break_off(exchange),
+                _ if self.left.is_some_and(|left| left > 0) => return self.break_off(exchange),
                 None => return Poll::Ready(over(self.stream.send_data(Bytes::new(), true), exchange)),
-                Some(Ok(Ok(data))) => (self.piece, self.is_last) = (data, body.is_end_stream()),
                 Some(Ok(Err(trailers))) => {
                     let mut trailers = trailers.into_trailers().unwrap_or_default();
                     fields::leave_what_may_come_late(&mut trailers);
                     return Poll::Ready(over(self.stream.send_trailers(trailers), exchange));
                 }
-                Some(Err(Broken::Service)) => {
-                    exchange.broke_off();
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(Sent::BrokenOff);
-                }
-                Some(Err(Broken::Client)) => return Poll::Ready(Sent::GivenUp),
             }
         }
+    }
+
+    /// How much the body has to bring behind `data`; nothing where that is too much already.
+    fn left_behind(&self, data: &Bytes) -> Option<Option<u64>> {
+        match self.left {
+            None => Some(None),
+            Some(left) => left.checked_sub(data.len() as u64).map(Some),
+        }
+    }
+
+    /// The body failed, or is not as long as its head says: it must not look whole (RFC 9113, section 8.1.1).
+    #[cold]
+    fn break_off(&mut self, exchange: &mut Exchange<'_>) -> Poll<Sent> {
+        exchange.broke_off();
+        self.stream.send_reset(Reason::INTERNAL_ERROR);
+        Poll::Ready(Sent::BrokenOff)
     }
 
     /// The body's next piece; the end, too, where the client resets the stream meanwhile.
@@ -210,6 +241,27 @@ mod tests {
         complete(&mut head, Some(7));
         assert_eq!(head.headers[CONTENT_LENGTH], "7");
         assert!(head.headers.contains_key(DATE));
+    }
+
+    #[test]
+    fn an_answers_head_says_the_length_that_its_body_has() {
+        for (said, length, expected) in [
+            (Some("7"), Some(7), Some("7")),
+            (Some("7"), Some(5), Some("5")),
+            (Some("7"), Some(0), Some("0")),
+            (Some("7"), None, Some("7")),
+            (Some("x"), None, None),
+            (Some("x"), Some(5), Some("5")),
+            (None, Some(0), None),
+            (None, None, None),
+        ] {
+            let (mut head, ()) = Response::new(()).into_parts();
+            head.headers.extend(said.map(|said| (CONTENT_LENGTH, HeaderValue::from_static(said))));
+            let declared = complete(&mut head, length);
+            let found = head.headers.get(CONTENT_LENGTH).map(|found| found.to_str().unwrap());
+            assert_eq!(found, expected, "{said:?} {length:?}");
+            assert_eq!(declared, length.or(expected.map(|text| text.parse().unwrap())), "{said:?} {length:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::harness::Client;
 use crate::handler::Timeouts;
+use crate::metrics::RequestFailure;
 use crate::metrics::RequestRefusal::{HeadTooLarge, Host, Malformed};
 
 type Sender = SendRequest<Full<Bytes>>;
@@ -71,6 +72,33 @@ async fn a_status_that_is_no_answer_becomes_500() {
         assert_eq!(response.status(), 500, "{path}");
     }
     assert_eq!(text(sender.send_request(get("http://x/next")).await.unwrap()).await, "GET http://x/next 0");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_shorter_than_its_head_says_is_broken_off() {
+    let client = Client::connect().await;
+    let metrics = client.metrics.clone();
+    let (mut h2, connection) = h2::client::handshake(client.socket).await.unwrap();
+    tokio::spawn(connection);
+    let (response, _) = h2.send_request(Request::get("http://x/short").body(()).unwrap(), true).unwrap();
+    let reset = match response.await {
+        Ok(response) => {
+            let mut body = response.into_body();
+            loop {
+                match body.data().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break error,
+                    None => panic!("it looks whole"),
+                }
+            }
+        }
+        Err(error) => error,
+    };
+    assert!(reset.is_remote() && reset.is_reset(), "{reset:?}");
+    let incomplete = RequestFailure::HttpResponseIncomplete as usize;
+    while metrics.sum(|counters| counters.failures[incomplete].get()) == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
