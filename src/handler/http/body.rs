@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::BoxError;
 use super::fault::Fault;
+use super::field::is_padded;
 use super::gate::Gate;
 use super::http1::handover::Handed;
 use super::pace::Pace;
@@ -181,9 +182,13 @@ impl Watched {
         if self.gate.context.limits.body.is_some_and(|most| received > most) {
             return Err(self.broken_by(Fault::BODY_TOO_LARGE));
         }
-        let mut names = frame.trailers_ref().into_iter().flat_map(|trailers| trailers.keys());
-        if names.any(|name| !may_come_late(name.as_str().as_bytes())) {
-            return Err(self.broken_by(trailers::LATE));
+        for (name, value) in frame.trailers_ref().into_iter().flatten() {
+            if !may_come_late(name.as_str().as_bytes()) {
+                return Err(self.broken_by(trailers::LATE));
+            }
+            if is_padded(value.as_bytes()) {
+                return Err(self.broken_by(trailers::PADDED));
+            }
         }
         Ok(frame)
     }

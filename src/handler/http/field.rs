@@ -1,6 +1,6 @@
 //! The grammar of lines and fields (RFC 9110, section 5; RFC 9112, sections 2.2 and 5), read strictly.
 //!
-//! Owns the splitting of a section into lines and of a line into name and value. Used by `head` and `trailers`.
+//! Owns the splitting of a section into lines and of a line into name and value. Used by `head` and `trailers`, and for HTTP/2.
 
 use memchr::memchr;
 
@@ -113,6 +113,11 @@ pub(super) const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
 /// Written without a branch, so that the compiler looks at many bytes at a time.
 fn has_control(value: &[u8]) -> bool {
     value.iter().fold(false, |bad, &b| bad | ((b < 0x20) & (b != b'\t')) | (b == 0x7f))
+}
+
+/// Whether white space stands around a value, as it may in HTTP/1.1 alone (RFC 9113, section 8.2.1).
+pub(super) fn is_padded(value: &[u8]) -> bool {
+    matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 /// Takes optional white space off the front (RFC 9110, section 5.6.3).

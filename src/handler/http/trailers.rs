@@ -39,3 +39,6 @@ impl Trailers {
 
 /// The fault of a field that must not come late.
 pub(super) const LATE: Fault = Fault::chunk("a trailer field is one that must not come late");
+
+/// The fault of a trailer over HTTP/2 that is written as in HTTP/1.1.
+pub(super) const PADDED: Fault = Fault::chunk("white space stands around a trailer's value");

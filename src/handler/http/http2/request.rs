@@ -8,7 +8,7 @@ use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Method, Request, Uri};
 
 use super::super::fault::Fault;
-use super::super::field::MAX_FIELDS;
+use super::super::field::{MAX_FIELDS, is_padded};
 use super::super::{authority, head};
 
 /// Checks a request.
@@ -20,6 +20,10 @@ pub(super) fn check<B>(request: &mut Request<B>, scheme: &str) -> Result<(), Fau
     }
     if request.headers().len() > usize::from(MAX_FIELDS) {
         return Err(Fault::too_large("the request has more than 100 fields"));
+    }
+    // h2 sees to the characters in a value, and not to where they stand.
+    if request.headers().values().any(|value| is_padded(value.as_bytes())) {
+        return Err(Fault::malformed("white space stands around a field value"));
     }
     // As strictly as in HTTP/1: the target may go on in a request line (RFC 9113, section 10.3).
     let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper::header::{CONTENT_LENGTH, HOST, HeaderName};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -143,6 +143,19 @@ async fn a_target_that_http_1_would_refuse_is_refused() {
 }
 
 #[tokio::test]
+async fn a_value_with_white_space_around_it_is_refused() {
+    let client = Client::connect().await;
+    let metrics = client.metrics.clone();
+    let (mut sender, _connection) = speak(client.socket).await;
+    for (value, status) in [(" a", 400), ("a\t", 400), (" ", 400), ("a b", 200), ("", 200)] {
+        let mut request = get("http://x/a");
+        request.headers_mut().insert("x-a", HeaderValue::from_static(value));
+        assert_eq!(sender.send_request(request).await.unwrap().status(), status, "{value:?}");
+    }
+    assert_eq!(metrics.sum(|c| c.requests_refused[Malformed as usize].get()), 3);
+}
+
+#[tokio::test]
 async fn a_target_is_a_path_or_for_options_an_asterisk() {
     let client = Client::connect().await;
     let metrics = client.metrics.clone();
@@ -192,9 +205,11 @@ async fn a_trailer_that_http_1_would_refuse_breaks_the_body() {
     let metrics = client.metrics.clone();
     let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(client.socket)).await.unwrap();
     tokio::spawn(connection);
-    for (name, passes) in [("authorization", false), ("x-forwarded-for", false), ("x-sum", true)] {
+    for (name, value, passes) in
+        [("authorization", "1", false), ("x-forwarded-for", "1", false), ("x-sum", " 1", false), ("x-sum", "1", true)]
+    {
         let mut trailers = hyper::HeaderMap::new();
-        trailers.insert(name, "1".parse().unwrap());
+        trailers.insert(name, HeaderValue::from_static(value));
         let body = Full::new(Bytes::from_static(b"abc")).with_trailers(std::future::ready(Some(Ok(trailers))));
         let response = sender.send_request(Request::post("http://a/echo").body(body).unwrap()).await;
         let collected = match response {
@@ -204,8 +219,8 @@ async fn a_trailer_that_http_1_would_refuse_breaks_the_body() {
         assert_eq!(collected.is_ok(), passes, "{name}: {collected:?}");
     }
     let count = metrics.sum(|c| c.requests_refused[crate::metrics::RequestRefusal::Chunk as usize].get());
-    assert_eq!(count, 2);
-    while metrics.sum(|counters| counters.requests.iter().map(|(_, n)| n).sum()) < 3 {
+    assert_eq!(count, 3);
+    while metrics.sum(|counters| counters.requests.iter().map(|(_, n)| n).sum()) < 4 {
         tokio::task::yield_now().await;
     }
     let failures = metrics.sum(|counters| counters.failures.iter().map(|failure| failure.get()).sum());
