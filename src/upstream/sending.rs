@@ -78,8 +78,8 @@ impl Sending {
     /// `own` adds the gateway's own fields behind the request's; these are taken from it. Boxed, since it passes through many
     /// hands.
     #[must_use]
-    pub fn new(head: &mut Parts, body: Outgoing, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
-        let framing = Framing::of(head, &body);
+    pub fn new(head: &mut Parts, mut body: Outgoing, own: impl FnOnce(&mut OwnFields)) -> Box<Self> {
+        let framing = Framing::of(head, &mut body);
         let offered = fields::first(&head.headers, &UPGRADE).cloned();
         let fields = encoded(head, own);
         let mut space = mem::take(&mut head.headers);
@@ -301,12 +301,15 @@ impl Sending {
 }
 
 impl Framing {
-    fn of(head: &Parts, body: &Outgoing) -> Self {
+    fn of(head: &Parts, body: &mut Outgoing) -> Self {
         if body.is_empty() {
             return Self::Done;
         }
         match fields::declared_length(&head.headers) {
-            Some(0) => Self::Done,
+            Some(0) => {
+                *body = Outgoing::default(); // its end may be still to come, over HTTP/2; nobody waits for it
+                Self::Done
+            }
             Some(length) => Self::Length(length),
             None => Self::Chunks { trailers: declared_trailers(&head.headers) },
         }
@@ -533,6 +536,13 @@ mod tests {
         assert!(whole && text.ends_with("\r\n\r\n2\r\nab\r\na\r\n0123456789\r\n0\r\nx-sum: 1\r\n\r\n"), "{text}");
         let (text, _) = sent(request(("transfer-encoding", "chunked"), &["ab"], &[])).await;
         assert!(text.ends_with("2\r\nab\r\n0\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_body_of_no_bytes_whose_end_is_to_come_is_not_waited_for() {
+        let (mut head, body) = request(("content-length", "0"), &[], &[]).into_parts();
+        let sending = Sending::new(&mut head, body, |_| {});
+        assert!(sending.body_is_empty() && sending.progress().is_none());
     }
 
     #[test]
