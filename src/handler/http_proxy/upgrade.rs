@@ -63,6 +63,7 @@ impl Pending {
             if let Ok(mut client) = self.client.await {
                 let relayed = relay(&mut client, &mut tunnel, idle).await;
                 if relayed.broken.is_some() {
+                    client.abort();
                     tunnel.abort();
                 }
             }

@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::mpsc::sync_channel;
 
-use crate::support::client::{connect, read_head, read_response, read_to_end};
+use crate::support::client::{End, connect, read_head, read_response, read_to_end, reset};
 use crate::support::upstream::{Upstream, read_request};
 use crate::support::{Gateway, http_proxy};
 
@@ -59,6 +60,30 @@ fn what_a_client_sends_ahead_arrives_once_the_upstream_switched() {
     assert_eq!(read_head(&mut stream).status, 101);
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_to_end(&mut stream).0, b"welcomeearly");
+}
+
+#[test]
+fn a_reset_on_one_side_of_a_switched_connection_is_a_reset_on_the_other() {
+    let (switched, connections) = sync_channel(1);
+    let upstream = Upstream::start(move |mut stream| {
+        read_request(&mut stream).unwrap();
+        stream.write_all(format!("{SWITCHED}welcome").as_bytes()).unwrap();
+        switched.send(stream).unwrap();
+    });
+    let gateway = Gateway::start(&http_proxy(&[upstream.address], ""));
+    let session = || {
+        let mut client = connect(gateway.address("front"));
+        client.write_all(HANDSHAKE.as_bytes()).unwrap();
+        assert_eq!(read_head(&mut client).status, 101);
+        client.read_exact(&mut [0; 7]).unwrap();
+        (client, connections.recv().unwrap())
+    };
+    let (mut client, server) = session();
+    reset(server);
+    assert_eq!(read_to_end(&mut client), (Vec::new(), End::Reset));
+    let (client, mut server) = session();
+    reset(client);
+    assert_eq!(read_to_end(&mut server), (Vec::new(), End::Reset));
 }
 
 #[test]
