@@ -101,7 +101,7 @@ metrics! {
     ACME_ISSUED = Counter "acme_certificates_issued_total" ["authority", "certificate"] "Certificates issued by ACME and taken.";
     ACME_FAILURES = Counter "acme_failures_total" ["authority", "certificate", "reason"] "Failed attempts to have a certificate by ACME.";
 
-    HTTP_REQUESTS = Counter "http_requests_total" ["endpoint", "method", "code"] "HTTP requests answered; only combinations that occurred.";
+    HTTP_REQUESTS = Counter "http_requests_total" ["endpoint", "method", "code"] "HTTP requests by the status of their answer, 499 where the client left before there was one; only combinations that occurred.";
     HTTP_REQUEST_DURATION = Histogram "http_request_duration_seconds" ["endpoint"] "Time from a request's head to the end of its answer.";
     HTTP_ROUTE_REQUESTS = Counter "http_route_requests_total" ["endpoint", "route", "code"] "HTTP requests that the route took, by class of status.";
     HTTP_ROUTE_REQUEST_DURATION = Histogram "http_route_request_duration_seconds" ["endpoint", "route"] "Time from the head of a request that the route took to the end of its answer.";

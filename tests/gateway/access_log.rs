@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::Value;
 
 use crate::support::client::{ask, connect, curl, get, knock, reset};
+use crate::support::h2;
 use crate::support::peers::free_address;
 use crate::support::tls::{certificates, endpoint_with, s_client};
 use crate::support::upstream::{Upstream, read_request};
@@ -169,8 +170,16 @@ fn a_client_that_leaves_is_told_from_an_upstream_that_fails() {
     client.write_all(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     heads.recv().unwrap();
     reset(client);
-    assert_eq!(line(&mut gateway, "/left")["error"], "client_closed");
-    gateway.wait_for_metric("portcullis_failures_total{endpoint=\"front\",reason=\"client_closed\"}", 1.0);
+    let mut client = h2::Client::connect(gateway.address("front"));
+    client.get(1, "/reset");
+    heads.recv().unwrap();
+    client.send(h2::RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    for path in ["/left", "/reset"] {
+        let line = line(&mut gateway, path);
+        assert_eq!((&line["error"], &line["status"]), (&"client_closed".into(), &499.into()), "{path}");
+    }
+    gateway.wait_for_metric("portcullis_failures_total{endpoint=\"front\",reason=\"client_closed\"}", 2.0);
+    gateway.wait_for_metric("portcullis_http_requests_total{endpoint=\"front\",method=\"GET\",code=\"499\"}", 2.0);
 }
 
 #[test]

@@ -24,6 +24,9 @@ use crate::metrics::routes::RouteMetrics;
 use crate::metrics::{self, Observation, RequestFailure, RequestRefusal, request_key};
 use crate::trace::Active;
 
+/// In the place of a status, where nobody was left to be answered. No standard has one; this is nginx's.
+const CLIENT_LEFT: u16 = 499;
+
 /// An exchange, counted and logged when it is dropped.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
@@ -134,6 +137,12 @@ impl<'a> Exchange<'a> {
     /// What was wrong with that, if anything was.
     pub(super) fn body_fault(&self) -> Option<Fault> {
         self.intake.as_ref().and_then(|intake| intake.fault())
+    }
+
+    /// The client has left before there was an answer. That is no failure of the service's, nor counted as one.
+    #[cold]
+    pub(super) fn left(&mut self) {
+        self.status = StatusCode::from_u16(CLIENT_LEFT).unwrap_or(self.status);
     }
 
     /// The service has read so much of the request's body.

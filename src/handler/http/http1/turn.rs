@@ -183,6 +183,7 @@ impl Http1<'_> {
                     return Poll::Ready(Ok(Ok(reply)));
                 }
                 if let Err(error) = ready!(self.poll_feed(cx, turn)) {
+                    turn.exchange.left();
                     return Poll::Ready(Err(error));
                 }
                 if let Some(fault) = self.fault {

@@ -102,7 +102,10 @@ impl<S: HttpService> Turn<S> {
                 let reply = pin!(self.link.service.call(request, &self.link.gate.info, &interim));
                 match unless_reset(&mut self.respond, Some((&interim, &exchange)), reply).await {
                     Some(reply) => heard::<S>(reply, &mut exchange),
-                    None => return,
+                    None => {
+                        exchange.left();
+                        return;
+                    }
                 }
             }
             Err(fault) => Err(fault),
