@@ -32,6 +32,11 @@ impl<T> ServerNames<T> {
     /// What a client that asks for `name`, in any case, is meant to get.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&T> {
+        self.all(name).next()
+    }
+
+    /// All that stands for `name`, in any case: first what does exactly, then what does by a wildcard.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &T> + Clone {
         let lower;
         let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
             lower = name.to_ascii_lowercase();
@@ -39,8 +44,8 @@ impl<T> ServerNames<T> {
         } else {
             name
         };
-        let by_parent = || self.wildcard.get(name.split_once('.')?.1);
-        self.exact.get(name).or_else(by_parent)
+        let by_parent = name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        self.exact.get(name).into_iter().chain(by_parent)
     }
 }
 
@@ -64,5 +69,6 @@ mod tests {
         ] {
             assert_eq!(names.get(asked).copied(), found, "{asked}");
         }
+        assert_eq!(names.all("WWW.example.com").copied().collect::<Vec<_>>(), [2, 1]);
     }
 }

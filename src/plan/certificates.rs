@@ -102,7 +102,9 @@ fn is_challenged(subject: &Subject<'_>) -> bool {
 /// What the running endpoint serves with, where the next one would serve the same: its sessions can then be resumed.
 fn running_terms(subject: &Subject<'_>, next: &Certificates, scopes: &Scopes) -> Option<TlsTerms> {
     let running = subject.running.filter(|running| running.basis.has_others_of(subject.basis))?;
-    let same = |(a, b): (&Arc<AuditedChain>, &Arc<AuditedChain>)| a.chain() == b.chain() && a.staple() == b.staple();
+    let same = |(a, b): (&Arc<AuditedChain>, &Arc<AuditedChain>)| {
+        a.chain() == b.chain() && a.staple() == b.staple() && a.is_sound() == b.is_sound()
+    };
     let (before, after) = (&running.certificates.candidates, &next.candidates);
     let all_same = before.len() == after.len() && before.iter().zip(after).all(same);
     running.tls.clone().filter(|terms| all_same && terms.acceptor.has_scopes(scopes))

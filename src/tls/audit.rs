@@ -90,6 +90,7 @@ pub struct AuditedChain {
     dns_names: Vec<String>,
     ip_addresses: Vec<IpAddr>,
     verdict: Verdict,
+    sound: bool,
     not_before: SystemTime,
     not_after: SystemTime,
     sha256: String,
@@ -144,6 +145,12 @@ impl AuditedChain {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// Whether clients accept it: its verdict is better than `error`, and it was within its validity when it was judged.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.sound
     }
 
     /// When the last certificate of the path becomes valid.
@@ -353,11 +360,13 @@ fn judge(loaded: Loaded<'_>, subject: &Subject<'_>, policy: &Policy, uncovered: 
         remote: material.stapled.is_some(),
         leaf: view.as_ref().map(|view| view.leaf().position),
     };
-    let servable = view.as_ref().and_then(|view| issuance::issue(view, signing.key, report.verdict, stapled.clone()));
     let out_of_time = view.as_ref().is_some_and(|view| {
         let valid = |certificate: &Certificate| certificate.is_valid_at(now) && certificate.is_valid_at(now + ENDING);
         !view.members().all(valid)
     });
+    let sound = !out_of_time && report.verdict.0 < Some(Level::Error);
+    let servable =
+        view.as_ref().and_then(|view| issuance::issue(view, signing.key, report.verdict, sound, stapled.clone()));
     let names = view.map(|view| view.leaf().names()).unwrap_or_default().into();
     let mut span = Span::of(&material.certificates, policy, now);
     if let Some(staple) = stapled {

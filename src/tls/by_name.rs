@@ -13,8 +13,8 @@ use super::audit::{AuditedChain, Staple};
 use super::notes::{self, Notes};
 use crate::server_names::ServerNames;
 
-/// Picks a chain: by the exact name, then by wildcard, then the first; among those for a name, the first whose key
-/// the client can verify.
+/// Picks a chain: of those that cover the name, else of all, the first whose key the client can verify. A chain without
+/// a grave fault comes first, then one that has the name itself before one that has a wildcard, then the best.
 #[derive(Debug)]
 pub(super) struct ByName {
     chains: Vec<Served>,
@@ -42,11 +42,15 @@ impl ByName {
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let usable = |chain: &&Served| can_verify(&hello, &chain.plain);
-        let chain = match hello.server_name().and_then(|name| self.names.get(name)) {
-            Some(indices) => indices.iter().map(|i| &self.chains[*i]).find(usable),
+        match hello.server_name().filter(|name| self.covers(name)) {
+            Some(name) => {
+                let covering = self.names.all(name).flatten().map(|index| &self.chains[*index]);
+                let mut sound = covering.clone().filter(|chain| chain.sound);
+                sound.find(usable).or_else(|| covering.filter(|chain| !chain.sound).find(usable))
+            }
             None => self.chains.iter().find(usable),
-        };
-        chain.map(Served::now)
+        }
+        .map(Served::now)
     }
 }
 
@@ -55,6 +59,7 @@ impl ResolvesServerCert for ByName {
 struct Served {
     plain: Arc<CertifiedKey>,
     stapled: Option<(Arc<CertifiedKey>, Staple)>,
+    sound: bool,
 }
 
 impl Served {
@@ -64,7 +69,7 @@ impl Served {
             let stapled = CertifiedKey { ocsp: Some(staple.der.to_vec()), ..plain.clone() };
             (Arc::new(stapled), staple.clone())
         });
-        Self { plain: Arc::new(plain), stapled }
+        Self { plain: Arc::new(plain), stapled, sound: chain.is_sound() }
     }
 
     /// A status that has run out since is not handed out: a client may take it for a sign of an attack.

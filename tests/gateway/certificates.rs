@@ -176,18 +176,33 @@ fn an_expired_chain_never_beats_a_valid_one() {
     let ends = [
         endpoint("listed-first", &["www-expired", "www"], ""),
         endpoint("of-another-kind", &["www-expired", "www-rsa"], ""),
+        endpoint("by-wildcard", &["www-expired", "wildcard"], ""),
         endpoint("alone", &["www-expired"], ""),
     ];
     // Whatever the policy makes of the finding.
     for policy in ["", "[audit.rules]\nexpired = \"info\"\n"] {
         let gateway = Gateway::start(&format!("{}{policy}", config(&ends)));
-        for (end, root) in [("listed-first", ECDSA_ROOT), ("of-another-kind", RSA_ROOT)] {
+        for (end, root) in [("listed-first", ECDSA_ROOT), ("of-another-kind", RSA_ROOT), ("by-wildcard", ECDSA_ROOT)] {
             let seen = s_client(gateway.address(end), &["-servername", "www.example.com", "-CAfile", &cert(root)]);
             assert_eq!(seen.line("Verify return code: "), "0 (ok)", "{end}, {policy:?}");
         }
         let alone = s_client(gateway.address("alone"), &["-CAfile", &cert(ECDSA_ROOT)]);
         assert_eq!(alone.line("Verify return code: "), "10 (certificate has expired)");
     }
+}
+
+#[test]
+fn a_client_that_cannot_verify_the_chain_with_the_name_itself_gets_one_with_a_wildcard() {
+    let gateway = Gateway::start(&config(&[endpoint("front", &["www-rsa", "wildcard"], "")]));
+    let by = |root: &str, kind: &[&str]| {
+        let root = cert(root);
+        let args = [&["-servername", "www.example.com", "-CAfile", &root], kind].concat();
+        let seen = s_client(gateway.address("front"), &args);
+        assert_eq!(seen.line("Verify return code: "), "0 (ok)", "{kind:?}");
+    };
+    by(RSA_ROOT, &[]);
+    by(ECDSA_ROOT, &["-sigalgs", "ECDSA+SHA256"]);
+    by(ECDSA_ROOT, &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"]);
 }
 
 #[test]

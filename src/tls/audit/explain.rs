@@ -37,11 +37,12 @@ pub fn explain(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String], 
     text
 }
 
-/// The best chain for a name: one that has the name itself before one that has a wildcard, as at a handshake.
+/// The best chain for a name, as at a handshake: one without a grave fault, then one that has the name itself before one
+/// that has a wildcard.
 fn fitting<'a>(candidates: &[&'a AuditedChain], sni: &str) -> Option<&'a AuditedChain> {
-    let has = |chain: &&&AuditedChain| chain.dns_names().iter().any(|name| name.eq_ignore_ascii_case(sni));
-    let exact = candidates.iter().find(has);
-    exact.or_else(|| candidates.iter().find(|chain| covers(chain.names(), sni))).copied()
+    let has = |chain: &AuditedChain| chain.dns_names().iter().any(|name| name.eq_ignore_ascii_case(sni));
+    let covering = candidates.iter().copied().filter(|chain| covers(chain.names(), sni));
+    covering.min_by_key(|chain| (!chain.is_sound(), !has(chain)))
 }
 
 fn headline(text: &mut String, served: Option<&AuditedChain>, sni: Option<&str>, unknown: bool) {
@@ -112,6 +113,15 @@ mod tests {
             assert!(lines.contains(&said), "{said}\n{text}");
         }
         assert!(text.contains("/www.pem takes its place.") && text.contains("(rule sig-md5)"), "{text}");
+    }
+
+    #[test]
+    fn an_expired_chain_with_the_name_itself_gives_way_to_a_valid_one_with_a_wildcard() {
+        let audited = endpoint(&["www-expired", "wildcard"], &[]);
+        for (asked, served) in [("www.example.com", "/wildcard.pem"), ("example.com", "/www-expired.pem")] {
+            let text = explain(&audited, OnUnfit::Fallback, &[], Some(asked));
+            assert!(text.lines().next().is_some_and(|line| line.contains(served)), "{asked}: {text}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(super) fn issue(
     view: &View<'_>,
     key: Option<Arc<dyn SigningKey>>,
     verdict: Verdict,
+    sound: bool,
     staple: Option<Staple>,
 ) -> Option<Arc<AuditedChain>> {
     let key = key.filter(|_| !verdict.is_denied())?;
@@ -27,6 +28,7 @@ pub(super) fn issue(
         dns_names: leaf.extensions.dns_names.clone(),
         ip_addresses: leaf.extensions.ip_addresses.clone(),
         verdict,
+        sound,
         not_before: view
             .members()
             .map(|certificate| certificate.not_before.into())
