@@ -170,6 +170,7 @@ impl Certificate {
         if !rest.is_empty() {
             defects.push(format!("has {} trailing bytes", rest.len()));
         }
+        defects.extend(not_der(&der[..der.len() - rest.len()]));
         let extensions = extensions(&parsed, &mut defects);
         let common_names = parsed.subject().iter_common_name().filter_map(|cn| cn.as_str().ok().map(plain)).collect();
         Ok(Self {
@@ -218,6 +219,21 @@ impl Certificate {
     }
 }
 
+/// What the parser reads, and careful clients refuse.
+fn not_der(der: &[u8]) -> Vec<String> {
+    let mut found: Vec<String> =
+        der::fault(der).into_iter().map(|fault| format!("is not DER: it has {fault}")).collect();
+    let signature = |content| Some(der::split(der::split(der::split(content)?.1)?.1)?.1);
+    let after = der::take(der::SEQUENCE, der).and_then(|(content, _)| signature(content)).unwrap_or_default();
+    if !after.is_empty() {
+        found.push(format!("has {} bytes after its signature", after.len()));
+    }
+    found.extend(times(der).into_iter().flatten().filter(|time| !is_whole(*time)).map(|time| {
+        format!("writes a time as {}, which clients do not read", plain(&String::from_utf8_lossy(time.content)))
+    }));
+    found
+}
+
 /// Where it departs from the profile of RFC 5280 in ways that change nothing that it says.
 fn oddities(parsed: &X509Certificate<'_>, der: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
@@ -261,16 +277,20 @@ fn times(der: &[u8]) -> Option<[der::Element<'_>; 2]> {
     }
 }
 
-/// Section 4.1.2.5: whole seconds in UTC, in two digits of the year until 2049 and in four from 2050 on.
+/// GeneralizedTime; the other kind of time is UTCTime.
+const GENERALIZED_TIME: u8 = 0x18;
+
+/// Whether a time has whole seconds and is in UTC (RFC 5280, section 4.1.2.5).
+fn is_whole(time: der::Element<'_>) -> bool {
+    let digits = if time.tag == GENERALIZED_TIME { 14 } else { 12 };
+    matches!(time.content.split_last(), Some((b'Z', rest)) if rest.len() == digits && rest.iter().all(u8::is_ascii_digit))
+}
+
+/// Section 4.1.2.5: two digits of the year until 2049, four from 2050 on.
 fn odd_time(time: der::Element<'_>) -> Option<String> {
+    let early = time.tag == GENERALIZED_TIME && is_whole(time) && time.content < &b"2050"[..];
     let written = String::from_utf8_lossy(time.content);
-    let digits = |count: usize| written.len() == count + 1 && written.ends_with('Z') && written.is_ascii();
-    match time.tag {
-        0x17 if digits(12) => None,
-        0x18 if digits(14) && written.get(..4) >= Some("2050") => None,
-        0x18 if digits(14) => Some(format!("it writes a time before 2050 as a GeneralizedTime, {written}")),
-        _ => Some(format!("it writes a time as {}", plain(&written))),
-    }
+    early.then(|| format!("it writes a time before 2050 as a GeneralizedTime, {written}"))
 }
 
 /// SHA-256 in lower-case hex.
@@ -369,7 +389,13 @@ fn read_extension(extension: &X509Extension<'_>, oid: &str, found: &mut Extensio
         }
         _ => {}
     }
-    match extension.parsed_extension() {
+    let parsed = extension.parsed_extension();
+    let read = !matches!(parsed, ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::ParseError { .. });
+    let whole = der::split(extension.value).is_some_and(|(_, rest)| rest.is_empty());
+    if read && (!whole || der::fault(extension.value).is_some()) {
+        defects.push(format!("has an extension {oid} that is not DER"));
+    }
+    match parsed {
         ParsedExtension::BasicConstraints(constraints) => {
             found.ca = constraints.ca;
             found.path_length = constraints.path_len_constraint;

@@ -136,6 +136,25 @@ fn an_odd_leaf_is_read_and_told_for_what_is_odd() {
         ("a serial number of 21 octets", serial(&[0x7f; 21]), nonconforming),
         ("a negative serial number", serial(&[0xff, 1]), nonconforming),
         ("the serial number zero", serial(&[0]), nonconforming),
+        ("a serial number with an octet too many", serial(&[0, 1]), unreadable),
+        ("a time without seconds", times(&utc(b"2601010000Z"), &general(b"20501231235959Z")), unreadable),
+        ("a time with an offset", times(&utc(b"260101000000+0000"), &general(b"20501231235959Z")), unreadable),
+        ("a time with a fraction", times(&utc(b"260101000000Z"), &general(b"20501231235958.5Z")), unreadable),
+        (
+            "an octet behind an extension's value",
+            leaf().with(|draft| {
+                let value = [&[0x30, 17, DNS, 15][..], b"www.example.com", &[0]].concat();
+                draft.extensions[1] = extension(&[0x55, 0x1d, 0x11], false, &value);
+            }),
+            unreadable,
+        ),
+        (
+            "a truth that is neither 00 nor FF",
+            leaf().with(|draft| {
+                draft.extensions.push(seq(&[&[6, 3, 0x55, 0x1d, 0x0f, 1, 1, 1], &[4, 4, 3, 2, 7, 0x80]]))
+            }),
+            unreadable,
+        ),
         (
             "a GeneralizedTime before 2050",
             times(&general(b"20260101000000Z"), &general(b"20501231235959Z")),
@@ -194,6 +213,19 @@ fn an_odd_leaf_is_read_and_told_for_what_is_odd() {
     };
     let wrong: Vec<String> = cases.into_iter().filter_map(other).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn bytes_after_the_signature_and_lengths_that_are_not_der_are_refused() {
+    let (key, issuer) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let leaf = leaf().sign(&key, &issuer);
+    // A SEQUENCE of more than 255 octets: its length has two.
+    let content = &leaf[4..];
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    for changed in [seq(&[content, &[5, 0]]), [&[0x30, 0x84], &length[..], content].concat()] {
+        let audited = judged(&[changed, authority("Root").sign(&issuer, &issuer)], Class::Internal);
+        assert_eq!(found(&audited), ["cert-unparseable@1 deny"]);
+    }
 }
 
 #[test]
