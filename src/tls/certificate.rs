@@ -109,7 +109,7 @@ pub struct Extensions {
     pub must_staple: bool,
     /// Whether it is a precertificate (RFC 6962, section 3.1).
     pub poison: bool,
-    /// Critical extensions that no client knows, by object identifier.
+    /// Critical extensions that no common client heeds, by object identifier.
     pub unknown_critical: Vec<String>,
 }
 
@@ -346,17 +346,19 @@ fn raw(der: &[u8], parsed: &X509Certificate<'_>) -> Option<Raw> {
     })
 }
 
-/// Extensions that are known although nothing here reads them: policies and their like, alternative issuer names.
-const KNOWN: &[&str] = &[
-    "2.5.29.9",
-    "2.5.29.14",
-    "2.5.29.18",
+/// Extensions that common clients heed where they are critical: usages, names, constraints, revocation lists, policies and
+/// their like. Others may be known as well, such as key identifiers, but critical they are refused.
+const HEEDED: &[&str] = &[
+    "2.5.29.15",
+    "2.5.29.17",
+    "2.5.29.19",
+    "2.5.29.30",
+    "2.5.29.31",
     "2.5.29.32",
     "2.5.29.33",
     "2.5.29.36",
-    "2.5.29.46",
+    "2.5.29.37",
     "2.5.29.54",
-    "1.3.6.1.5.5.7.1.11",
     "2.16.840.1.113730.1.1",
 ];
 const POISON: &str = "1.3.6.1.4.1.11129.2.4.3";
@@ -380,6 +382,9 @@ fn extensions(parsed: &X509Certificate<'_>, defects: &mut Vec<String>) -> Extens
 }
 
 fn read_extension(extension: &X509Extension<'_>, oid: &str, found: &mut Extensions, defects: &mut Vec<String>) {
+    if extension.critical && oid != POISON && !HEEDED.contains(&oid) {
+        found.unknown_critical.push(oid.to_owned());
+    }
     match oid {
         POISON => return found.poison = true,
         TIMESTAMPS => return found.timestamps = true, // one that cannot be read is the logs' business, not ours
@@ -440,7 +445,6 @@ fn read_extension(extension: &X509Extension<'_>, oid: &str, found: &mut Extensio
             }
         }
         ParsedExtension::ParseError { .. } => defects.push(format!("has an unreadable extension {oid}")),
-        _ if extension.critical && !KNOWN.contains(&oid) => found.unknown_critical.push(oid.to_owned()),
         _ => {}
     }
 }

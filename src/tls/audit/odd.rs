@@ -126,6 +126,8 @@ fn an_odd_leaf_is_read_and_told_for_what_is_odd() {
     let general = |text: &[u8]| tlv(0x18, text);
     let named = |names: &[(u8, &[u8])]| leaf().with(|draft| draft.extensions[1] = san(false, names));
     let subject = |name: Vec<u8>| leaf().with(|draft| draft.subject = name.clone());
+    let with = |id: &[u8], value: &[u8]| leaf().with(|draft| draft.extensions.push(extension(id, true, value)));
+    let refused = &["critical-unknown@1 deny"][..];
     let nonconforming = &["cert-nonconforming@1 info"][..];
     let unreadable = &["cert-unparseable@1 deny"][..];
     let no_name = &["san-missing@1 error", "san-suspicious@1 info"][..];
@@ -200,6 +202,9 @@ fn an_odd_leaf_is_read_and_told_for_what_is_odd() {
         ("a name with an underscore", named(&[(DNS, b"a_b.example.com"), (DNS, b"www.example.com")]), &[]),
         ("only a URI", named(&[(0x86, b"https://www.example.com")]), &["san-missing@1 error"]),
         ("an extension twice", leaf().with(|draft| draft.extensions.push(draft.extensions[1].clone())), unreadable),
+        ("a critical key identifier", with(&[0x55, 0x1d, 0x0e], &[4, 1, 7]), refused),
+        ("critical TLS features", with(&[0x2b, 6, 1, 5, 5, 7, 1, 0x18], &[0x30, 3, 2, 1, 17]), refused),
+        ("critical policy constraints", with(&[0x55, 0x1d, 0x24], &[0x30, 3, 0x80, 1, 0]), &[]),
         (
             "version 2",
             leaf().with(|draft| draft.version = 1),
