@@ -64,7 +64,7 @@ fn order(view: &View<'_>, found: &mut Found) {
 
 fn incomplete(view: &View<'_>, found: &mut Found) {
     let leaf = view.leaf();
-    if view.path.anchored {
+    if view.path.anchored || view.path.forged {
         return;
     }
     if view.path.members.len() > 1 {

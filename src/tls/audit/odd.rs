@@ -292,6 +292,16 @@ fn authorities_that_sign_each_other_end_the_path_all_the_same() {
 }
 
 #[test]
+fn a_self_signed_leaf_whose_signature_was_changed_is_told_for_it() {
+    let [key, ..] = keys();
+    let own = named(leaf(), "CA");
+    let mut changed = own.sign(&key, &key);
+    assert_eq!(found(&judged(&[changed.clone()], Class::Internal)), ["self-signed-leaf@1 warn"]);
+    *changed.last_mut().unwrap() ^= 1;
+    assert_eq!(found(&judged(&[changed], Class::Internal)), ["sig-invalid@1 error"]);
+}
+
+#[test]
 fn an_issuer_is_found_by_its_signature_although_its_name_is_written_otherwise() {
     let [key, ca, root, _] = keys();
     let leaf = leaf().sign(&key, &ca);

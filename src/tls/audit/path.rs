@@ -30,6 +30,8 @@ pub(super) struct Path {
     pub(super) links: Vec<Signed>,
     /// Whether the last member signed itself.
     pub(super) anchored: bool,
+    /// Whether the leaf is alone, names itself as its issuer, and has a signature that its own key did not make.
+    pub(super) forged: bool,
     /// Other certificates for issuers on the path, by other authorities, fit to be served after it.
     pub(super) alternates: Vec<usize>,
     /// Members that signed the one before them, and whose name is not the one that it gives its issuer.
@@ -82,8 +84,12 @@ pub(super) fn find(certificates: &[Certificate], leaf: usize, now: OffsetDateTim
     let mut search = Search::new(certificates, now);
     search.follow(&mut vec![leaf], &mut Vec::new());
     let trail = search.best.take().map_or_else(|| Trail::new(&[leaf], &[], false), |(_, trail)| trail);
+    let alone = &certificates[leaf];
+    // With another key identifier for its issuer, the issuer is another one of its name.
+    let own = alone.is_self_issued() && key_ids_agree(alone, alone) != Some(false);
     let mut path = Path {
         renamed: search.renamed(&trail.members),
+        forged: own && trail.members.len() == 1 && !trail.anchored,
         members: trail.members,
         links: trail.links,
         anchored: trail.anchored,

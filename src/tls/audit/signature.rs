@@ -20,6 +20,10 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
             invalid(view, *index, found);
         }
     }
+    if view.path.forged {
+        let seen = "its signature does not verify under its own key, although it names itself as its issuer";
+        found.at(RuleId::SigInvalid, view.leaf(), seen.to_owned());
+    }
     for certificate in view.members().filter(|certificate| !certificate.raw.algorithms_agree) {
         let seen = "names another signature algorithm inside what is signed than outside".to_owned();
         found.at(RuleId::SigAlgMismatch, certificate, seen);
