@@ -4,6 +4,7 @@
 //! under an old label. Here each BEGIN is found on its own, and its block is decoded by itself, so that what was begun
 //! and what was decoded can be compared (RFC 7468, section 2). `chain` asks.
 
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls_pemfile::Item;
 
 /// How a file writes the beginning of a block.
@@ -51,6 +52,19 @@ pub(super) fn blocks(file: &[u8]) -> Vec<Block> {
         blocks.push(block(&file[start..end], line, hidden(file, start)));
     }
     blocks
+}
+
+/// Every revocation list of a file, those too that a PEM reader would pass over.
+///
+/// # Errors
+/// One that cannot be read, in words.
+pub(super) fn revocation_lists(file: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let read = |block: Block| match block.item {
+        Ok(Some(Item::Crl(list))) => Ok(list),
+        Err(why) => Err(format!("the list at line {} {why}", block.line)),
+        Ok(_) => Err(format!("the list at line {} cannot be read", block.line)),
+    };
+    blocks(file).into_iter().filter(|block| block.label == "X509 CRL").map(read).collect()
 }
 
 fn block(text: &[u8], line: usize, hidden: Option<&'static str>) -> Block {

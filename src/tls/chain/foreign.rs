@@ -89,6 +89,11 @@ pub(super) fn instead_of_a_key(file: &Path, bytes: &[u8]) -> (String, Option<Str
     }
 }
 
+/// The remedy for a revocation list that is not PEM.
+pub(in crate::tls) fn list_as_pem(file: &Path) -> String {
+    format!("openssl crl -inform DER -in {} -out {}", shown(file), renamed(file))
+}
+
 /// The remedy for an encrypted key.
 pub(super) fn decrypt(file: &Path) -> String {
     format!("openssl pkey -in {} -out {}", shown(file), renamed(file))

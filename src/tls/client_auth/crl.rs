@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateRevocationListDer;
-use rustls::pki_types::pem::PemObject;
 use time::OffsetDateTime;
 use x509_parser::extensions::{IssuingDistributionPoint, ParsedExtension};
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
-use crate::tls::chain;
+use crate::tls::chain::{self, foreign};
+use crate::tls::pem;
 
 /// A file of revocation lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +78,14 @@ fn read_file(path: &Path) -> Result<Vec<List>, String> {
 /// Every list in a PEM file; none is an error, since a file was named for what it should hold.
 fn blocks(path: &Path) -> Result<Vec<Der>, String> {
     let bytes = chain::read_at_most(chain::MAX_TRUST, path)?;
-    let blocks: Result<Vec<Der>, _> = Der::pem_slice_iter(&bytes).collect();
-    let blocks = blocks.map_err(|error| error.to_string())?;
-    if blocks.is_empty() { Err("it has no X509 CRL block".into()) } else { Ok(blocks) }
+    let lists = pem::revocation_lists(&bytes)?;
+    if !lists.is_empty() {
+        return Ok(lists);
+    }
+    match CertificateRevocationList::from_der(&bytes) {
+        Ok(_) => Err(format!("it is a revocation list in DER, not PEM; {}", foreign::list_as_pem(path))),
+        Err(_) => Err("it has no X509 CRL block".into()),
+    }
 }
 
 fn read_list(der: Der) -> Result<List, String> {
@@ -158,6 +163,7 @@ mod tests {
         BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
         CrlIssuingDistributionPoint, IsCa, Issuer, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
     };
+    use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, UnixTime};
     use rustls::{CertificateError, Error};
     use time::Duration;
@@ -273,6 +279,23 @@ mod tests {
             assert_eq!(verdict(&auth, authority.client(revoked)), Err(REVOKED));
             assert_eq!(verdict(&auth, authority.client(fine)), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_list_that_pem_readers_pass_over_counts_and_one_in_der_comes_with_a_remedy() {
+        let one = Authority::new("One");
+        let (old, new) = (one.list(10, 1, None), one.list(1, 2, None));
+        for text in [format!("{}{new}", old.trim_end()), format!("\u{feff}{new}")] {
+            let auth = Trust::new("glued", &[&one], &[&text]).read(1).unwrap();
+            assert_eq!(verdict(&auth, one.client(2)), Err(REVOKED));
+        }
+        let broken = format!("{old}{}", new.replace("-----END", "----END"));
+        let faults = Trust::new("broken", &[&one], &[&broken]).read(1).unwrap_err();
+        assert!(faults[0].1.contains("has no END line"), "{faults:?}");
+        let trust = Trust::new("der", &[&one], &[&new]);
+        std::fs::write(trust.0.join("0.crl"), Der::from_pem_slice(new.as_bytes()).unwrap()).unwrap();
+        let faults = trust.read(1).unwrap_err();
+        assert!(faults[0].1.contains("openssl crl -inform DER -in "), "{faults:?}");
     }
 
     #[test]

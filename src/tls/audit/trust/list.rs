@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustls::pki_types::CertificateRevocationListDer;
-use rustls::pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
@@ -17,6 +15,7 @@ use crate::tls::certificate::{Certificate, name};
 use crate::tls::chain::{self, Material};
 use crate::tls::der;
 use crate::tls::key::{Hash, SignatureAlgorithm};
+use crate::tls::pem;
 
 /// A revocation list, as far as the rules look at it.
 pub(super) struct List {
@@ -36,8 +35,8 @@ pub(super) struct List {
 pub(super) fn read(file: &Path) -> (Material, Vec<List>) {
     let mut material = Material::empty(file, None);
     let bytes = chain::read_at_most(chain::MAX_TRUST, file).unwrap_or_default();
-    let blocks = CertificateRevocationListDer::pem_slice_iter(&bytes).filter_map(Result::ok);
-    let lists: Vec<List> = blocks.filter_map(|block| List::read(&block)).collect();
+    let blocks = pem::revocation_lists(&bytes).unwrap_or_default();
+    let lists: Vec<List> = blocks.iter().filter_map(|block| List::read(block)).collect();
     material.begun = lists.len();
     (material, lists)
 }
