@@ -31,8 +31,6 @@ impl Scopes {
     }
 
     /// The settings that a request needs, by its `Host` or `:authority`, with or without a port.
-    ///
-    /// A final dot says that a name is whole, and is no other name.
     #[must_use]
     fn of_authority(&self, authority: &str) -> usize {
         match authority.strip_prefix('[') {
@@ -41,10 +39,7 @@ impl Scopes {
                 Ok(address) => self.of_name(Some(&address.to_string())),
                 Err(_) => self.default,
             },
-            None => {
-                let host = authority.split(':').next().unwrap_or_default();
-                self.of_name(Some(host.strip_suffix('.').unwrap_or(host)))
-            }
+            None => self.of_name(authority.split(':').next()),
         }
     }
 }

@@ -29,7 +29,8 @@ impl<T> ServerNames<T> {
         }
     }
 
-    /// What a client that asks for `name`, in any case, is meant to get.
+    /// What a client that asks for `name`, in any case, is meant to get. A final dot says that a name is whole, and is no
+    /// other name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&T> {
         self.all(name).next()
@@ -37,6 +38,7 @@ impl<T> ServerNames<T> {
 
     /// All that stands for `name`, in any case: first what does exactly, then what does by a wildcard.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &T> + Clone {
+        let name = name.strip_suffix('.').unwrap_or(name);
         let lower;
         let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
             lower = name.to_ascii_lowercase();
@@ -62,6 +64,8 @@ mod tests {
         for (asked, found) in [
             ("www.example.com", Some(2)),
             ("WWW.EXAMPLE.COM", Some(2)),
+            ("www.example.com.", Some(2)),
+            ("api.example.com.", Some(1)),
             ("api.example.com", Some(1)),
             ("a.b.example.com", None),
             ("example.com", None),

@@ -11,6 +11,7 @@ use crate::config::OnUnfit;
 #[must_use]
 pub fn explain(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String], sni: Option<&str>) -> String {
     let mut text = String::new();
+    let sni = sni.map(|sni| sni.strip_suffix('.').unwrap_or(sni));
     let decision = decide(audited, on_unfit, server_names);
     let candidates: &[_] = match &decision {
         Decision::Serve { candidates, .. } => candidates,
