@@ -353,7 +353,6 @@ pub(super) fn forbidden(constraints: &NameConstraints, leaf: &Certificate) -> Op
 /// Whether a name is in a domain; a domain that begins with a dot has only what is below it.
 fn dns_inside(name: &str, domain: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let name = name.strip_prefix("*.").unwrap_or(&name);
     let domain = domain.trim_end_matches('.').to_ascii_lowercase();
     match domain.strip_prefix('.') {
         Some(parent) => name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.')),
@@ -445,6 +444,9 @@ mod tests {
         assert!(dns_inside("www.example.com", "example.com") && dns_inside("example.com", "example.com"));
         assert!(!dns_inside("badexample.com", "example.com") && !dns_inside("example.com", ".example.com"));
         assert!(dns_inside("a.example.com", ".example.com") && dns_inside("anything", ""));
+        // A wildcard stands for names below the domain.
+        assert!(dns_inside("*.example.com", ".example.com") && dns_inside("*.example.com", "example.com"));
+        assert!(!dns_inside("*.example.com", ".a.example.com") && !dns_inside("*.com", "example.com"));
     }
 
     proptest! {
