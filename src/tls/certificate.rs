@@ -10,7 +10,9 @@ use aws_lc_rs::digest;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::extensions::{GeneralName, GeneralSubtree, ParsedExtension};
-use x509_parser::prelude::{FromDer, X509Certificate, X509Extension, X509Name};
+use x509_parser::prelude::{
+    AttributeTypeAndValue, FromDer, RelativeDistinguishedName, X509Certificate, X509Extension, X509Name,
+};
 
 use crate::tls::der;
 use crate::tls::key::{PublicKey, SignatureAlgorithm};
@@ -51,6 +53,8 @@ pub struct Certificate {
     pub oddities: Vec<String>,
     /// The subject's common names.
     pub common_names: Vec<String>,
+    /// The subject, in a form that compares.
+    pub directory_name: DirectoryName,
     pub(super) raw: Raw,
 }
 
@@ -146,6 +150,10 @@ pub struct NameConstraints {
     pub excluded: Vec<Subtree>,
 }
 
+/// A name's parts, each as kinds and values of what it says. In values, case and the number of blanks tell nothing apart
+/// (RFC 5280, section 7.1).
+pub type DirectoryName = Vec<Vec<(String, String)>>;
+
 /// Part of a name space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subtree {
@@ -153,6 +161,8 @@ pub enum Subtree {
     Dns(String),
     /// A network: address and mask, 8 or 32 octets.
     Ip(Vec<u8>),
+    /// Subjects that begin with these parts.
+    Directory(DirectoryName),
     /// Names of a kind that servers are not connected to by.
     Other,
 }
@@ -188,6 +198,7 @@ impl Certificate {
             defects,
             oddities: oddities(&parsed, &der),
             common_names,
+            directory_name: directory_name(parsed.subject()),
             raw,
             der,
         })
@@ -318,6 +329,20 @@ fn plain(text: &str) -> String {
 /// A name, for people.
 pub(super) fn name(name: &X509Name<'_>) -> String {
     plain(&name.to_string())
+}
+
+/// A name in a form that compares.
+fn directory_name(name: &X509Name<'_>) -> DirectoryName {
+    let said = |part: &AttributeTypeAndValue<'_>| {
+        let value = part.as_str().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase());
+        (part.attr_type().to_id_string(), value.unwrap_or_else(|_| hex(part.as_slice())))
+    };
+    let part = |part: &RelativeDistinguishedName<'_>| {
+        let mut all: Vec<_> = part.iter().map(said).collect();
+        all.sort();
+        all
+    };
+    name.iter_rdn().map(part).collect()
 }
 
 fn raw(der: &[u8], parsed: &X509Certificate<'_>) -> Option<Raw> {
@@ -483,6 +508,7 @@ fn subtree(tree: &GeneralSubtree<'_>) -> Subtree {
     match &tree.base {
         GeneralName::DNSName(dns) => Subtree::Dns((*dns).to_owned()),
         GeneralName::IPAddress(octets) => Subtree::Ip(octets.to_vec()),
+        GeneralName::DirectoryName(name) => Subtree::Directory(directory_name(name)),
         _ => Subtree::Other,
     }
 }

@@ -346,8 +346,15 @@ pub(super) fn forbidden(constraints: &NameConstraints, leaf: &Certificate) -> Op
         let some = constraints.permitted.iter().any(|tree| matches!(tree, Subtree::Ip(_)));
         (some && !constraints.permitted.iter().any(inside)) || constraints.excluded.iter().any(inside)
     };
+    let subject_forbidden = || {
+        let subject = &leaf.directory_name;
+        let inside = |tree: &Subtree| matches!(tree, Subtree::Directory(parts) if subject.starts_with(parts));
+        let some = constraints.permitted.iter().any(|tree| matches!(tree, Subtree::Directory(_)));
+        (some && !constraints.permitted.iter().any(inside)) || constraints.excluded.iter().any(inside)
+    };
     let dns = leaf.extensions.dns_names.iter().find(dns_forbidden).cloned();
     dns.or_else(|| leaf.extensions.ip_addresses.iter().find(ip_forbidden).map(ToString::to_string))
+        .or_else(|| (!leaf.directory_name.is_empty() && subject_forbidden()).then(|| leaf.subject.clone()))
 }
 
 /// Whether a name is in a domain; a domain that begins with a dot has only what is below it.
@@ -408,6 +415,30 @@ mod tests {
         };
         assert_eq!(forbidden(&excluding(250), &leaf), None);
         assert!(forbidden(&excluding(251), &leaf).unwrap().contains("more than clients compare"));
+    }
+
+    #[test]
+    fn a_subject_is_held_against_the_directory_names_that_are_permitted_and_excluded() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = |parts: &[(rcgen::DnType, &str)]| {
+            let mut params = rcgen::CertificateParams::new(["www.example.com".to_owned()]).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            parts.iter().for_each(|(kind, text)| params.distinguished_name.push(kind.clone(), *text));
+            Certificate::read(params.self_signed(&key).unwrap().der().clone(), 1).unwrap()
+        };
+        let organization = |text: &'static str| (rcgen::DnType::OrganizationName, text);
+        let base = Subtree::Directory(certificate(&[organization("Acme  Works")]).directory_name);
+        let permitting = NameConstraints { permitted: vec![base.clone()], excluded: Vec::new() };
+        let excluding = NameConstraints { permitted: Vec::new(), excluded: vec![base] };
+        let name = (rcgen::DnType::CommonName, "www.example.com");
+        for (parts, inside) in
+            [(vec![organization("ACME Works"), name.clone()], true), (vec![organization("Acme"), name], false)]
+        {
+            let leaf = certificate(&parts);
+            assert_eq!(forbidden(&permitting, &leaf).is_none(), inside);
+            assert_eq!(forbidden(&excluding, &leaf).is_some(), inside);
+        }
+        assert_eq!(forbidden(&permitting, &certificate(&[])), None, "an empty subject is no name");
     }
 
     #[test]
