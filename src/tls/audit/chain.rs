@@ -3,6 +3,7 @@
 use super::path::Extra;
 use super::{Found, View};
 use crate::tls::audit::rules::{Level, RuleId};
+use crate::tls::certificate::Certificate;
 
 /// More certificates than this are reported.
 const MANY: usize = 10;
@@ -80,8 +81,13 @@ fn incomplete(view: &View<'_>, found: &mut Found) {
 
 /// A root that the path does not reach, in a path that ends before any: what stands between is missing.
 fn gap(view: &View<'_>, found: &mut Found) {
+    let reached = |root: &Certificate| {
+        let mut alternates = view.path.alternates.iter().map(|index| view.at(*index));
+        alternates.any(|alternate| alternate.raw.issuer == root.raw.subject)
+    };
     let stray = |(index, extra): &&(usize, Extra)| {
-        *extra == Extra::Unrelated && view.at(*index).is_self_issued() && view.at(*index).extensions.ca
+        let root = view.at(*index);
+        *extra == Extra::Unrelated && root.is_self_issued() && root.extensions.ca && !reached(root)
     };
     let Some((root, _)) = view.path.extras.iter().find(stray) else { return };
     let Some(last) = view.members().last() else { return };

@@ -319,6 +319,15 @@ fn a_root_that_the_path_does_not_reach_shows_that_something_is_missing() {
     assert_eq!(found(&judged(&[leaf, issuer], Class::Internal)), [""; 0]);
 }
 
+#[test]
+fn a_root_that_an_alternate_reaches_shows_that_nothing_is_missing() {
+    let [key, ca, root, other] = keys();
+    let (by_other, by_root) = (authority("Other").sign(&ca, &other), authority("Root").sign(&ca, &root));
+    let root = named(authority("Root"), "Root").sign(&root, &root);
+    let audited = judged(&[leaf().sign(&key, &ca), by_other, by_root, root], Class::Internal);
+    assert_eq!(found(&audited), ["chain-cross-signed@3 info", "chain-extra@4 info"]);
+}
+
 /// One good chain, as text.
 fn good() -> String {
     std::fs::read_to_string(certs("localhost.pem")).unwrap()
