@@ -202,6 +202,18 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], String> {
     Ok(bytes)
 }
 
+/// Reads a name that clients may ask for: a host's, "*." and a host's for any one label before it, or an address.
+///
+/// # Errors
+/// A sentence, where it is none.
+pub fn server_name(text: &str) -> Result<(), String> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    host_name(text.strip_prefix("*.").unwrap_or(text))
+        .map_err(|why| format!("{text:?} is no name to serve: {why}; write \"www.example.com\" or \"*.example.com\""))
+}
+
 /// Reads a name that a certificate can be ordered for: lower case, without a trailing dot.
 ///
 /// # Errors
@@ -359,6 +371,20 @@ mod tests {
             ["app", "app:", "app:0", ":3000", "a..b:1", "-a:1", "10.0.0.300:80", "http://app:80", "ä:80", "[app]:80"]
         {
             assert!(server_address(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_name_to_serve_is_a_hosts_a_wildcard_over_one_or_an_address() {
+        for right in
+            ["www.example.com", "WWW.example.com.", "localhost", "*.example.com", "10.0.0.1", "::1", "a_b.test"]
+        {
+            assert_eq!(server_name(right), Ok(()), "{right}");
+        }
+        for wrong in
+            ["", "*", "*.", "w*.example.com", "*.*.com", "a..b", "a b", "bücher.example", "www.example.com:443"]
+        {
+            assert!(server_name(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -50,6 +50,7 @@ pub(super) enum Outcome {
 /// Plans an endpoint's TLS; `None` where the settings are wrong, which is then among the problems.
 pub(super) fn plan(subject: Subject<'_>, problems: &mut Problems) -> Option<Outcome> {
     let alpn = alpn(&subject, problems);
+    server_names(&subject, problems);
     let Chains { audited, places, sources, held, missing } = chains(&subject, problems)?;
     let Scoped { settings, scopes, refused } = scoped(&subject, &audited, &places, problems);
     let client_auth = client_auth(&subject, &settings, problems);
@@ -115,6 +116,14 @@ fn span(now: SystemTime, audited: &[Audited], crls: &[Crl]) -> Span {
     let chains = audited.iter().map(|chain| chain.span).fold(Span::endless(now), Span::and);
     let updates = crls.iter().filter_map(|crl| crl.next_update);
     updates.fold(chains, |span, update| span.ending_at(update.into()))
+}
+
+/// Holds each name that must be served against what a name can be: no certificate covers any other.
+fn server_names(subject: &Subject<'_>, problems: &mut Problems) {
+    for (index, name) in subject.config.server_names.iter().enumerate() {
+        let path = ["endpoints", subject.endpoint.name.as_str(), "tls", "server_names", &index.to_string()];
+        problems.take(&path, units::server_name(name));
+    }
 }
 
 /// What the configuration says, else what the handler speaks.

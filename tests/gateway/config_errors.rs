@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
 
 use crate::support::peers::free_address;
-use crate::support::{Folder, Gateway, PATIENCE, portcullis, run, stderr, stdout};
+use crate::support::{Folder, Gateway, PATIENCE, cert, portcullis, run, stderr, stdout};
 
 /// What `run` says of a configuration, the folder's name taken out; it must end with status 1.
 fn refused(config: &str) -> String {
@@ -143,6 +143,19 @@ fn a_port_that_another_gateway_serves_is_not_shared_with_it() {
     let gateway = Gateway::start(&crate::support::http_proxy(&[upstream.address], ""));
     let said = refused(&right(gateway.address("front")));
     assert!(said.contains("cannot listen on"), "{said}");
+}
+
+#[test]
+fn a_server_name_that_no_certificate_can_cover_is_an_error_of_the_configuration() {
+    let chain = format!("{{ chain = {:?}, key = {:?} }}", cert("localhost.pem"), cert("localhost.key"));
+    let said = refused(&format!(
+        "[handlers.site]\ntype = \"echo\"\n[endpoints.front]\nlisten = \"127.0.0.1:0\"\nhandler = \"site\"\n\
+         [endpoints.front.tls]\ncertificates = [{chain}]\nserver_names = [\"localhost\", \"a b\", \"\", \"w*.example.com\"]\n"
+    ));
+    for part in ["server_names.1: \"a b\" is no name", "server_names.2: \"\" is no name", "server_names.3: \"w*"] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    assert!(said.ends_with("portcullis: 3 errors\n"), "{said}");
 }
 
 #[test]
