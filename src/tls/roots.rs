@@ -24,7 +24,14 @@ use crate::tls::chain::{self, Material};
 pub fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let material = chain::read_roots(file);
     match material.faults.first() {
-        Some(fault) => Err(format!("{}: {}", file.display(), fault.seen)),
+        Some(fault) => {
+            let usual = match fault.rule {
+                RuleId::PemNoCert => "name a PEM file of authorities",
+                rule => rule.rule().fix,
+            };
+            let fix = fault.fix.as_deref().unwrap_or(usual);
+            Err(format!("{}: {}; {fix}", file.display(), fault.seen))
+        }
         None => Ok(material.certificates.into_iter().map(|certificate| certificate.der).collect()),
     }
 }

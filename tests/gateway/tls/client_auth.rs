@@ -134,6 +134,17 @@ fn without_a_certificate_the_upstream_is_told_of_none() {
 }
 
 #[test]
+fn a_file_of_authorities_that_is_not_pem_is_refused_with_the_command_that_makes_it_so() {
+    let folder = Folder::new();
+    let der = folder.path().join("ca.der");
+    crate::support::pki::openssl(&["x509", "-in", &cert("ca.pem"), "-outform", "DER", "-out", der.to_str().unwrap()]);
+    let auth = client_auth("required", "").replace(&cert("clients-ca.pem"), "ca.der");
+    let file = folder.write("gateway.toml", format!("{}{}", show(), endpoint("front", &["localhost"], &auth)));
+    let said = stderr(&portcullis(&["check", "--config", file.to_str().unwrap()]).output().unwrap());
+    assert!(said.contains("is a certificate in DER, not PEM; openssl x509 -inform DER -in "), "{said}");
+}
+
+#[test]
 fn what_is_wrong_with_the_authorities_or_the_list_stops_start_up_with_its_place() {
     let folder = Folder::new();
     folder.write("empty.pem", "");
@@ -146,7 +157,7 @@ fn what_is_wrong_with_the_authorities_or_the_list_stops_start_up_with_its_place(
     assert_eq!(output.status.code(), Some(1), "{said}");
     for part in [
         "client_auth.ca: ",
-        "empty.pem: is empty",
+        "empty.pem: is empty; name a PEM file of authorities",
         "client_auth.crl: ",
         "missing.crl: ",
         "client_auth.allow",
