@@ -31,7 +31,8 @@ impl PassRule {
     }
 
     fn matches(&self, hello: &Hello) -> bool {
-        let name = hello.server_name.as_deref();
+        // A final dot says that a name is whole, and is no other name.
+        let name = hello.server_name.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name));
         let named =
             self.names.is_empty() || name.is_some_and(|name| self.names.iter().any(|pattern| is(pattern, name)));
         let offers = |wanted: &String| hello.alpn.iter().any(|offered| offered == wanted.as_bytes());
@@ -167,6 +168,7 @@ mod tests {
         for (name, alpn, expected) in [
             (Some("db.example.com"), &["h2", "postgresql"][..], Some(0)),
             (Some("db.example.com"), &[], Some(1)),
+            (Some("db.example.com."), &["postgresql"], Some(0)),
             (Some("a.b.example.com"), &[], None),
             (Some("example.com"), &["mqtt"], Some(2)),
             (None, &["mqtt"], Some(2)),
