@@ -446,6 +446,7 @@ impl Running {
             let addresses: Vec<_> = self.addresses(endpoint.endpoint.name.as_str()).collect();
             endpoint.log_summary(&addresses);
         }
+        plan.log_upstreams();
         if let Some(address) = self.admin_address {
             info!("admin: http://{address}/");
         }

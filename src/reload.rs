@@ -299,6 +299,9 @@ impl Reloader {
                 let addresses = self.swap(&plan, prepared);
                 retire(&running.plan, &plan);
                 log_endpoints(&plan, &change, &addresses);
+                if plan.upstream_summary() != running.plan.upstream_summary() {
+                    plan.log_upstreams();
+                }
                 let drained = self.doors.drained().clone();
                 state.reload_succeeded(Snapshot { plan: Arc::new(plan), addresses, drained });
             }

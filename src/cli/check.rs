@@ -21,6 +21,9 @@ pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Termin
     for endpoint in &plan.endpoints {
         writeln!(out, "{}: {}", endpoint.endpoint.name, endpoint.summary(&[]))?;
     }
+    if let Some(summary) = plan.upstream_summary() {
+        writeln!(out, "{summary}")?;
+    }
     out.flush()?;
     let faults = faults(&plan);
     if faults.is_empty() {

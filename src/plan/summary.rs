@@ -1,4 +1,5 @@
-//! What start-up tells of each endpoint: one readable summary of where it listens and what it offers.
+//! What start-up tells of each endpoint: one readable summary of where it listens and what it offers. And what vouches
+//! for upstream servers.
 //!
 //! Called by `gateway` when ports are open, and by `check` without any.
 
@@ -7,7 +8,8 @@ use std::net::SocketAddr;
 
 use tracing::{error, info, warn};
 
-use super::{EndpointPlan, EndpointState};
+use super::{EndpointPlan, EndpointState, Plan};
+use crate::tls::audit::finding::ChainReport;
 use crate::tls::audit::rules::Level;
 
 /// Of more chains than this, only those with findings are told of, and no more than so many.
@@ -63,30 +65,7 @@ impl EndpointPlan {
             reports.truncate(MOST);
             let _ = write!(text, "\n  chains    {all}, of which the first {} that are wanting follow", reports.len());
         }
-        for report in reports {
-            let what = if report.role.is_some() { "trust" } else { "chain" };
-            let _ = write!(text, "\n  {what:9} {}: {}", report.file, report.verdict);
-            // A file of authorities may hold all that a system trusts.
-            let shown = if report.role.is_some() { &[] } else { report.certificates.as_slice() };
-            for certificate in shown {
-                let _ = write!(
-                    text,
-                    "\n    {}. {}, {}, signed with {}, until {}",
-                    certificate.position,
-                    certificate.subject,
-                    certificate.key,
-                    certificate.signature_algorithm,
-                    certificate.not_after
-                );
-            }
-            for finding in &report.findings {
-                let _ = write!(text, "\n    {:5} ", finding.level);
-                if let Some(position) = finding.position {
-                    let _ = write!(text, "certificate {position} ");
-                }
-                let _ = write!(text, "{} (rule {}); {}", finding.seen, finding.rule, finding.fix);
-            }
-        }
+        reports.into_iter().for_each(|report| write_report(report, text));
         for fallback in &self.certificates.fallbacks {
             let _ = write!(text, "\n  fallback  {fallback}");
         }
@@ -98,5 +77,51 @@ impl EndpointPlan {
                 let _ = write!(text, "\n  refused   {reason}");
             }
         }
+    }
+}
+
+impl Plan {
+    /// Logs what the audit found of the files that vouch for upstream servers, as grave as the worst of it.
+    pub(crate) fn log_upstreams(&self) {
+        let Some(text) = self.upstream_summary() else { return };
+        let worst = self.upstream_trust.iter().map(|report| report.verdict).max().unwrap_or_default();
+        match worst.0 {
+            Some(Level::Error | Level::Deny) => error!("{text}"),
+            Some(Level::Warn) => warn!("{text}"),
+            Some(Level::Info) | None => info!("{text}"),
+        }
+    }
+
+    /// The same as text over several lines; `None` where no upstream has TLS.
+    #[must_use]
+    pub fn upstream_summary(&self) -> Option<String> {
+        let mut text = "upstreams:".to_owned();
+        self.upstream_trust.iter().for_each(|report| write_report(report, &mut text));
+        (!self.upstream_trust.is_empty()).then_some(text)
+    }
+}
+
+fn write_report(report: &ChainReport, text: &mut String) {
+    let what = if report.role.is_some() { "trust" } else { "chain" };
+    let _ = write!(text, "\n  {what:9} {}: {}", report.file, report.verdict);
+    // A file of authorities may hold all that a system trusts.
+    let shown = if report.role.is_some() { &[] } else { report.certificates.as_slice() };
+    for certificate in shown {
+        let _ = write!(
+            text,
+            "\n    {}. {}, {}, signed with {}, until {}",
+            certificate.position,
+            certificate.subject,
+            certificate.key,
+            certificate.signature_algorithm,
+            certificate.not_after
+        );
+    }
+    for finding in &report.findings {
+        let _ = write!(text, "\n    {:5} ", finding.level);
+        if let Some(position) = finding.position {
+            let _ = write!(text, "certificate {position} ");
+        }
+        let _ = write!(text, "{} (rule {}); {}", finding.seen, finding.rule, finding.fix);
     }
 }

@@ -77,6 +77,18 @@ fn a_server_that_asks_for_a_certificate_gets_the_gateways_own() {
 }
 
 #[test]
+fn what_the_audit_finds_of_an_upstreams_files_is_told_at_start_up_and_by_check() {
+    let own = format!("{NAMED}, chain = {:?}, key = {:?}", cert("expired.pem"), cert("expired.key"));
+    let config = with_app(&http_proxy(&[free_address()], ""), &trusting("ca.pem", &own));
+    assert_eq!(Gateway::start(&config).count_in_log("(rule eku-no-client)"), 1);
+    let folder = Folder::new();
+    let file = folder.write("gateway.toml", config);
+    let output = run(&["check", "--config", file.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("\nupstreams:\n  trust ") && said.contains("(rule eku-no-client)"), "{said}");
+}
+
+#[test]
 fn what_a_server_says_before_the_handshake_is_never_taken_for_an_answer() {
     let eager = Upstream::start(|mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
