@@ -353,7 +353,7 @@ impl EndpointPlan {
 }
 
 /// A reason, which may or may not begin with the endpoint, as a sentence that does.
-fn refusal(endpoint: &EndpointName, reason: &str) -> String {
+pub(crate) fn refusal(endpoint: &EndpointName, reason: &str) -> String {
     let rest = reason.strip_prefix(&format!("endpoint \"{endpoint}\": ")).unwrap_or(reason);
     format!("endpoint \"{endpoint}\" is refused: {rest}")
 }

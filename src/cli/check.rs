@@ -8,7 +8,7 @@ use super::args::CheckArgs;
 use super::report::Terminal;
 use crate::config::{Config, Problem, Source};
 use crate::gateway::Gateway;
-use crate::plan::{EndpointState, Plan};
+use crate::plan::{Plan, refusal};
 use crate::telemetry::Telemetry;
 use crate::tls::audit::rules::Level;
 
@@ -34,14 +34,18 @@ pub(super) fn check(args: &CheckArgs, out: &mut dyn Write, terminal: &mut Termin
         .list(&faults, &format!("{}: {} of its certificates", source.file(), super::report::errors(faults.len()))))
 }
 
-/// What is wrong with chains and keys: refusals, and of what is served, every finding that clients would trip over.
+/// What is wrong with chains and keys: refusals, and every other finding that clients would trip over.
 fn faults(plan: &Plan) -> Vec<String> {
-    let served = plan.endpoints.iter().filter(|endpoint| matches!(endpoint.state, EndpointState::Ready { .. }));
-    let reports = served.flat_map(|endpoint| endpoint.certificates.reports());
-    let reports = reports.chain(plan.upstream_trust.iter().map(|report| &**report));
-    let findings = reports.flat_map(|report| &report.findings);
-    let grave = findings.filter(|finding| finding.counts() && finding.level >= Level::Error);
-    plan.refusals().chain(grave.map(ToString::to_string)).collect()
+    let mut faults: Vec<String> = plan.refusals().collect();
+    let findings = plan.reports().flat_map(|report| &report.findings);
+    for finding in findings.filter(|finding| finding.counts() && finding.level >= Level::Error) {
+        let sentence = finding.to_string();
+        let refusal = finding.endpoint.as_ref().map(|endpoint| refusal(endpoint, &sentence));
+        if !refusal.is_some_and(|refusal| faults.iter().any(|fault| fault.starts_with(&refusal))) {
+            faults.push(sentence);
+        }
+    }
+    faults
 }
 
 /// Reads a configuration file and plans it, as start-up does.

@@ -89,6 +89,16 @@ fn check_lists_unfit_chains_beside_what_would_be_served_in_their_place() {
 }
 
 #[test]
+fn check_lists_what_is_wrong_beside_what_refuses_an_endpoint() {
+    let config = |name: &str| format!("{}{}", show(), endpoint(name, &["md5", "www-expired"], ""));
+    let (status, _, err) = on(&config("front"), &["check"]);
+    assert_eq!(status, Some(1), "{err}");
+    assert!(err.contains("endpoint \"front\" is refused: ") && err.contains("(rule sig-md5)"), "{err}");
+    assert!(err.contains("www-expired.pem, certificate 1 of 2") && err.contains("(rule expired)"), "{err}");
+    assert!(err.ends_with("2 errors of its certificates\n"), "{err}");
+}
+
+#[test]
 fn every_file_in_config_passes_its_check_or_fails_as_it_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     crate::support::plugins::chats_of_the_configuration();
