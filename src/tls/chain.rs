@@ -16,6 +16,7 @@ use rustls_pemfile::Item;
 
 use crate::tls::audit::rules::RuleId;
 use crate::tls::certificate::{Certificate, fingerprint};
+use crate::tls::der;
 use crate::tls::ocsp;
 use crate::tls::pem::{self, Block};
 
@@ -251,6 +252,11 @@ impl Material {
         };
         match key.item {
             _ if key.encrypted => self.key_fault("the private key is encrypted".into(), Some(foreign::decrypt(&file))),
+            Ok(Some(item)) if !is_outlined(&item) => {
+                let seen =
+                    format!("the private key at line {} is damaged, or not what {:?} stands for", key.line, key.label);
+                self.key_fault(seen, None);
+            }
             Ok(Some(Item::Pkcs1Key(key))) => self.key = Some(key.into()),
             Ok(Some(Item::Pkcs8Key(key))) => self.key = Some(key.into()),
             Ok(Some(Item::Sec1Key(key))) => self.key = Some(key.into()),
@@ -261,6 +267,20 @@ impl Material {
             }
         }
     }
+}
+
+/// Whether a key has the outline of what its label stands for: a version, and then in PKCS#8 an algorithm, in PKCS#1 a
+/// number, in SEC 1 octets.
+fn is_outlined(item: &Item) -> bool {
+    let (key, second) = match item {
+        Item::Pkcs1Key(key) => (key.secret_pkcs1_der(), der::INTEGER),
+        Item::Pkcs8Key(key) => (key.secret_pkcs8_der(), der::SEQUENCE),
+        Item::Sec1Key(key) => (key.secret_sec1_der(), der::OCTET_STRING),
+        // Told of by its label.
+        _ => return true,
+    };
+    let after = der::take(der::SEQUENCE, key).and_then(|(content, _)| der::take(der::INTEGER, content));
+    after.and_then(|(_, rest)| der::split(rest)).is_some_and(|(element, _)| element.tag == second)
 }
 
 /// Reads a file whole, if it is one and not too large. Neither a FIFO nor a folder is opened, so nothing blocks.

@@ -398,6 +398,9 @@ fn keys_are_read_in_each_of_their_forms_and_refused_where_they_are_sealed_or_sev
         ("PKCS#1", rsa, openssl(&["rsa", "-traditional"], "localhost-rsa.key"), &[]),
         ("PKCS#1, sealed", rsa, legacy, sealed),
         ("two keys", "localhost", format!("{pkcs8}{sec1}"), sealed),
+        ("a key under another's label", "localhost", pkcs8.replace("PRIVATE", "RSA PRIVATE"), sealed),
+        ("a key in SEC 1 under PKCS#8's label", "localhost", sec1.replace("EC PRIVATE", "PRIVATE"), sealed),
+        ("noise", "localhost", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_owned(), sealed),
         ("a public key", "localhost", openssl(&["pkey", "-pubout"], "localhost.key"), sealed),
         (
             "the issuer's",
