@@ -1,6 +1,7 @@
 //! Tells people which chain is served, and why each other one is not.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use super::decide::{Decision, decide, ranked};
 use super::names::covers;
@@ -11,7 +12,8 @@ use crate::config::OnUnfit;
 #[must_use]
 pub fn explain(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String], sni: Option<&str>) -> String {
     let mut text = String::new();
-    let sni = sni.map(|sni| sni.strip_suffix('.').unwrap_or(sni));
+    // Clients send no address as a server's name (RFC 6066, section 3).
+    let sni = sni.map(|sni| sni.strip_suffix('.').unwrap_or(sni)).filter(|sni| sni.parse::<IpAddr>().is_err());
     let decision = decide(audited, on_unfit, server_names);
     let candidates: &[_] = match &decision {
         Decision::Serve { candidates, .. } => candidates,
@@ -114,6 +116,13 @@ mod tests {
             assert!(lines.contains(&said), "{said}\n{text}");
         }
         assert!(text.contains("/www.pem takes its place.") && text.contains("(rule sig-md5)"), "{text}");
+    }
+
+    #[test]
+    fn a_client_that_connects_by_address_names_no_host() {
+        let text = explain(&endpoint(&["www", "localhost"], &[]), OnUnfit::Fallback, &[], Some("127.0.0.1"));
+        let headline = text.lines().next().unwrap_or_default();
+        assert!(headline.starts_with("A client that names no host gets ") && headline.contains("/www.pem"), "{text}");
     }
 
     #[test]
