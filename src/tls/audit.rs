@@ -211,6 +211,15 @@ pub(super) fn key_belongs(material: &Material) -> bool {
     !key::load(material).matching.is_empty()
 }
 
+/// The certificates as they are shown: the leaf, its issuers in the order of the path, and any alternates; without the
+/// root. Nothing is judged.
+pub(super) fn in_order_of_path(material: &Material, now: SystemTime) -> Vec<CertificateDer<'static>> {
+    let certificates = &material.certificates;
+    let path = Loaded::new(material).leaf.map(|leaf| path::find(certificates, leaf, now.into()));
+    let shown = path.iter().flat_map(|path| path.served().iter().chain(&path.alternates));
+    shown.map(|index| certificates[*index].der.clone()).collect()
+}
+
 /// The certificate that speaks for the server.
 pub(super) fn leaf_of(material: &Material) -> Option<&Certificate> {
     material.certificates.get(Loaded::new(material).leaf?)

@@ -77,6 +77,14 @@ pub struct Fault {
     pub fix: Option<String>,
 }
 
+impl Fault {
+    /// What was seen and what to do, in a sentence that names the file.
+    pub(super) fn sentence(&self) -> String {
+        let fix = self.fix.as_deref().unwrap_or(self.rule.rule().fix);
+        format!("{}: {}; {fix}", self.file.display(), self.seen)
+    }
+}
+
 /// Reads a chain file and, where one is named, its key file.
 #[must_use]
 pub fn read(file: &Path, key_file: Option<&Path>) -> Material {

@@ -5,13 +5,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::audit::rules::RuleId;
+use super::chain::{self, Fault};
 use super::server_config::provider;
-use super::{chain, roots};
+use super::{audit, roots};
 use crate::config::MinVersion;
 
 /// What an upstream's TLS settings ask for. Paths are as they can be opened.
@@ -32,11 +34,7 @@ pub struct ClientTerms {
 pub fn client_config(terms: &ClientTerms) -> Result<ClientConfig, Vec<(&'static str, String)>> {
     let mut faults = Vec::new();
     let roots = roots::trusted(Some(&terms.ca)).map_err(|why| faults.push(("ca", why))).ok();
-    let own = terms.own.as_ref().map(|(chain, key)| {
-        let chain = chain_of(chain).map_err(|why| faults.push(("chain", why)));
-        let key = key_of(key).map_err(|why| faults.push(("key", why)));
-        (chain, key)
-    });
+    let own = terms.own.as_ref().map(|(chain, key)| own(chain, key, &mut faults));
     let Some(roots) = roots else { return Err(faults) };
     let versions: &[_] = match terms.min_version {
         MinVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -48,10 +46,10 @@ pub fn client_config(terms: &ClientTerms) -> Result<ClientConfig, Vec<(&'static 
     match own {
         None => Ok(builder.with_no_client_auth()),
         // The key is checked against the leaf.
-        Some((Ok(chain), Ok(key))) => {
+        Some(Some((chain, key))) => {
             builder.with_client_auth_cert(chain, key).map_err(|e| vec![("key", format!("it cannot be used: {e}"))])
         }
-        Some(_) => Err(faults),
+        Some(None) => Err(faults),
     }
 }
 
@@ -65,19 +63,15 @@ pub fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn chain_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let blocks: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    match blocks {
-        Err(error) => Err(format!("{}: {error}", path.display())),
-        Ok(none) if none.is_empty() => Err(format!("{}: it has no CERTIFICATE block", path.display())),
-        Ok(chain) => Ok(chain),
-    }
-}
-
-fn key_of(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    chain::read_file(path).map_err(|why| format!("{}: {why}", path.display()))
+/// The gateway's own chain, as the audit would have it served, and its key; `None` where the files are wrong.
+fn own(
+    chain: &Path,
+    key: &Path,
+    faults: &mut Vec<(&'static str, String)>,
+) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let material = chain::read(chain, Some(key));
+    let of = |fault: &Fault| if fault.rule == RuleId::KeyUnusable { "key" } else { "chain" };
+    faults.extend(material.faults.iter().map(|fault| (of(fault), fault.sentence())));
+    let shown = audit::in_order_of_path(&material, SystemTime::now());
+    material.key.filter(|_| material.faults.is_empty()).map(|key| (shown, key))
 }

@@ -24,14 +24,10 @@ use crate::tls::chain::{self, Material};
 pub fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let material = chain::read_roots(file);
     match material.faults.first() {
-        Some(fault) => {
-            let usual = match fault.rule {
-                RuleId::PemNoCert => "name a PEM file of authorities",
-                rule => rule.rule().fix,
-            };
-            let fix = fault.fix.as_deref().unwrap_or(usual);
-            Err(format!("{}: {}; {fix}", file.display(), fault.seen))
+        Some(fault) if fault.rule == RuleId::PemNoCert && fault.fix.is_none() => {
+            Err(format!("{}: {}; name a PEM file of authorities", file.display(), fault.seen))
         }
+        Some(fault) => Err(fault.sentence()),
         None => Ok(material.certificates.into_iter().map(|certificate| certificate.der).collect()),
     }
 }

@@ -77,6 +77,13 @@ fn a_server_that_asks_for_a_certificate_gets_the_gateways_own() {
 }
 
 #[test]
+fn the_gateways_own_chain_is_shown_in_the_order_of_its_path() {
+    let own = format!("{NAMED}, chain = {:?}, key = {:?}", cert("leaf-last.pem"), cert("leaf-last.key"));
+    let gateway = Gateway::start(&with_app(&http_proxy(&[free_address()], ""), &trusting("ca.pem", &own)));
+    assert_eq!(gateway.count_in_log("(rule leaf-not-first)"), 1);
+}
+
+#[test]
 fn what_the_audit_finds_of_an_upstreams_files_is_told_at_start_up_and_by_check() {
     let own = format!("{NAMED}, chain = {:?}, key = {:?}", cert("expired.pem"), cert("expired.key"));
     let config = with_app(&http_proxy(&[free_address()], ""), &trusting("ca.pem", &own));
@@ -135,9 +142,20 @@ fn what_is_wrong_with_the_files_is_said_with_its_place() {
         ("ca = \"CA\", chain = \"CHAIN\"", "upstreams.app.tls.chain: it has no key"),
         ("ca = \"CA\", chain = \"CHAIN\", key = \"CA\"", "upstreams.app.tls.key: "),
         ("ca = \"CA\", chain = \"CHAIN\", key = \"OTHER\"", "upstreams.app.tls.key: it cannot be used"),
+        (
+            "ca = \"CA\", chain = \"CHAIN\", key = \"SEALED\"",
+            "encrypted.key: the private key is encrypted; openssl pkey -in ",
+        ),
+        ("ca = \"CA\", chain = \"GLUED\", key = \"OTHER\"", "glued.pem: the block at line 13 is glued to the END line"),
         ("ca = \"CA\", server_name = \"a b\"", "upstreams.app.tls.server_name: \"a b\" is neither"),
     ] {
-        let words = [("\"CA\"", "ca.pem"), ("\"CHAIN\"", "client.pem"), ("\"OTHER\"", "www.key")];
+        let words = [
+            ("\"CA\"", "ca.pem"),
+            ("\"CHAIN\"", "client.pem"),
+            ("\"OTHER\"", "www.key"),
+            ("\"SEALED\"", "encrypted.key"),
+            ("\"GLUED\"", "glued.pem"),
+        ];
         let table =
             words.iter().fold(table.to_owned(), |t, (word, file)| t.replace(word, &format!("{:?}", cert(file))));
         let config = with_app(&http_proxy(&[free_address()], ""), &format!("tls = {{ {table} }}"));
