@@ -22,7 +22,7 @@ pub(super) fn check(view: &View<'_>, found: &mut Found) {
     }
     if view.path.forged {
         let seen = "its signature does not verify under its own key, although it names itself as its issuer";
-        found.at(RuleId::SigInvalid, view.leaf(), seen.to_owned());
+        found.with_fix(RuleId::SigInvalid, view.leaf(), seen.to_owned(), "have the certificate made anew".to_owned());
     }
     for certificate in view.members().filter(|certificate| !certificate.raw.algorithms_agree) {
         let seen = "names another signature algorithm inside what is signed than outside".to_owned();

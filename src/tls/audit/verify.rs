@@ -64,6 +64,7 @@ pub(super) fn verifies(message: &Message<'_>, issuer: &Certificate) -> Signed {
             rsa(modulus, exponent, message.signature, |encoded| pss(encoded, bits, hash, *mask, *salt, message.content))
         }
         (Scheme::Ecdsa, PublicKey::Ec(curve), Some(hash)) if !known => ecdsa(curve, hash, message, issuer),
+        (Scheme::Ecdsa, PublicKey::EcExplicit, _) => Signed::Unknown,
         (Scheme::Pkcs1 | Scheme::Pss { .. }, PublicKey::Rsa { .. } | PublicKey::RsaPss { .. }, _) if !known => {
             Signed::Unknown
         }
@@ -228,6 +229,12 @@ fn ecdsa(curve: &Curve, hash: Hash, message: &Message<'_>, issuer: &Certificate)
 mod tests {
     use super::{Signed, signed_by};
     use crate::tls::audit::tests::material;
+
+    #[test]
+    fn a_signature_by_a_key_with_explicit_parameters_cannot_be_computed() {
+        let [signed, explicit] = ["localhost", "key-explicit"].map(|name| material(name).certificates.remove(0));
+        assert_eq!(signed_by(&signed, &explicit), Signed::Unknown);
+    }
 
     #[test]
     fn signatures_of_every_age_verify_under_the_issuer_that_made_them_and_no_other() {
