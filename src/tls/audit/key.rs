@@ -60,6 +60,8 @@ pub(super) fn check_pair(view: &View<'_>, signing: &Signing, found: &mut Found) 
             leaf,
             format!("the private key in {key_file} is none that the gateway can sign with"),
         ),
+        // It may be the key of a certificate that cannot be read, which is told.
+        (Some(_), Some(_)) if signing.matching.is_empty() && view.certificates.len() < view.material.begun => {}
         (Some(_), Some(_)) if !signing.matching.contains(&view.path.members[0]) => {
             let seen = match signing.matching.first().map(|index| view.at(*index)) {
                 Some(other) => format!(

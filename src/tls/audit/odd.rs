@@ -365,6 +365,17 @@ fn a_file_is_read_however_it_is_wrapped_and_nothing_in_it_is_dropped_silently() 
     }
 }
 
+#[test]
+fn a_key_is_not_held_against_the_issuer_of_a_leaf_that_cannot_be_read() {
+    let [chain, key] = ["pem", "key"].map(|kind| std::fs::read_to_string(certs(&format!("localhost.{kind}"))).unwrap());
+    let broken = chain.replacen("END CERTIFICATE", "END CERTIFICATES", 1);
+    let key = (Path::new("odd.key"), key.as_bytes());
+    let material = Material::from_pem(Path::new("odd.pem"), broken.as_bytes(), Some(key));
+    let findings = found(&audit(&material, &subject(Class::Internal), &Policy::default()));
+    assert_eq!(findings[0], "pem-malformed@1 deny");
+    assert!(!findings.iter().any(|finding| finding.starts_with("key-mismatch")), "{findings:?}");
+}
+
 /// Each block's base64 on one line.
 fn long_lines(pem: &str) -> String {
     let mut out = String::new();
