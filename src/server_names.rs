@@ -29,8 +29,7 @@ impl<T> ServerNames<T> {
         }
     }
 
-    /// What a client that asks for `name`, in any case, is meant to get. A final dot says that a name is whole, and is no
-    /// other name.
+    /// What a client that asks for `name`, in any case, is meant to get.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&T> {
         self.all(name).next()
@@ -38,7 +37,7 @@ impl<T> ServerNames<T> {
 
     /// All that stands for `name`, in any case: first what does exactly, then what does by a wildcard.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &T> + Clone {
-        let name = name.strip_suffix('.').unwrap_or(name);
+        let name = without_final_dot(name);
         let lower;
         let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
             lower = name.to_ascii_lowercase();
@@ -49,6 +48,11 @@ impl<T> ServerNames<T> {
         let by_parent = name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
         self.exact.get(name).into_iter().chain(by_parent)
     }
+}
+
+/// A final dot says that a name is whole, and makes it no other name.
+pub(crate) fn without_final_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 #[cfg(test)]

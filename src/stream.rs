@@ -68,6 +68,13 @@ impl Stream {
             Transport::Tls(stream) => stream.get_ref().0,
         }
     }
+
+    /// Sees to it that the connection is reset, not ended, when it is dropped: what the client was cut off from must not look
+    /// complete to it.
+    pub fn abort(&self) {
+        // A socket that cannot be told is broken already.
+        let _ = self.socket().tcp().set_zero_linger();
+    }
 }
 
 impl fmt::Debug for Stream {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::server_names::without_final_dot;
+
 /// No wait and no warning is longer than this: ten years.
 pub const LONGEST_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -220,7 +222,7 @@ pub fn server_name(text: &str) -> Result<(), String> {
 /// A sentence, where it is none. Wildcards are none: neither challenge that is answered here can prove them.
 pub fn dns_name(text: &str) -> Result<String, String> {
     let refuse = |why: &str| Err(format!("{text:?} is no name to order for: {why}; write \"www.example.com\""));
-    let name = text.strip_suffix('.').unwrap_or(text);
+    let name = without_final_dot(text);
     if name.starts_with("*.") {
         return refuse("a wildcard can be proved by DNS alone, which is not done here");
     }
@@ -255,7 +257,7 @@ fn host_and_port<'a>(text: &'a str, host: &str, port: u16) -> Result<(&'a str, u
 
 /// Whether a name can be a host's (RFC 1123, section 2.1). Underscores are let through, since container networks use them.
 fn host_name(name: &str) -> Result<(), String> {
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = without_final_dot(name);
     if name.is_empty() {
         return Err("the host is missing".into());
     }

@@ -244,7 +244,7 @@ impl Instance for PluginInstance {
             let ended = self.0.serve(peer, stream, timeouts.idle, timeouts.body, &connection.drain).await;
             if ended.reset {
                 // The client did not get all there was, and a reset says so.
-                let _ = connection.stream.socket().tcp().set_zero_linger();
+                connection.stream.abort();
             }
             let error = match ended.why {
                 Why::Client | Why::Plugin | Why::Drain => None,

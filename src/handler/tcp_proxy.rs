@@ -103,7 +103,7 @@ impl TcpProxy {
             Ok(connected) => connected,
             Err(error) => {
                 // No server: the client's bytes went nowhere, and a reset says so.
-                let _ = connection.stream.socket().tcp().set_zero_linger();
+                connection.stream.abort();
                 return Err(error);
             }
         };
@@ -118,7 +118,7 @@ impl TcpProxy {
                 Err(ServeError::new(Side::Client, error))
             }
             Some(Broken::Upstream(error)) => {
-                let _ = connection.stream.socket().tcp().set_zero_linger();
+                connection.stream.abort();
                 // A server that closes over what it has not read resets, which a client that has ended does not mind:
                 // PostgreSQL does so over TLS, behind every session.
                 if relayed.client_ended && error.kind() == io::ErrorKind::ConnectionReset {
@@ -129,7 +129,7 @@ impl TcpProxy {
             }
             Some(Broken::Idle) => {
                 wire.abort();
-                let _ = connection.stream.socket().tcp().set_zero_linger();
+                connection.stream.abort();
                 Err(ServeError::new(Side::Client, "idle").called(RequestFailure::IdleTimeout))
             }
         }

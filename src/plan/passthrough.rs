@@ -10,6 +10,7 @@ use super::{Inputs, Named};
 use crate::config::{PassthroughConfig, Problems, nearest};
 use crate::handler::{Instance, Settings, Started};
 use crate::identity::Endpoint;
+use crate::server_names::without_final_dot;
 use crate::tls::client_hello::Hello;
 
 /// One rule.
@@ -31,8 +32,7 @@ impl PassRule {
     }
 
     fn matches(&self, hello: &Hello) -> bool {
-        // A final dot says that a name is whole, and is no other name.
-        let name = hello.server_name.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name));
+        let name = hello.server_name.as_deref().map(without_final_dot);
         let named =
             self.names.is_empty() || name.is_some_and(|name| self.names.iter().any(|pattern| is(pattern, name)));
         let offers = |wanted: &String| hello.alpn.iter().any(|offered| offered == wanted.as_bytes());

@@ -132,13 +132,13 @@ impl Upstream {
         let mut lease = self.first_lease(&mut course).await?;
         loop {
             course.begin_attempt(&lease, &mut request, now);
-            let came = match self.try_server(lease, request, &mut course, now, early).await {
+            let outcome = match self.try_server(lease, request, &mut course, now, early).await {
                 Ok(came) if !self.policy.retries.statuses.contains(&came.status()) => {
                     return Ok(came.accept(&mut course));
                 }
                 outcome => outcome,
             };
-            match self.once_more(came, &mut course) {
+            match self.once_more(outcome, &mut course) {
                 Ok(next) => (lease, request) = next,
                 Err(end) => return *end,
             }

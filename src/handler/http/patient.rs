@@ -85,8 +85,7 @@ impl Patient {
 
     /// Sees to it that the connection is reset, not ended, when it is dropped.
     pub(super) fn abort(&self) {
-        // A socket that cannot be told is broken already.
-        let _ = socket2::SockRef::from(self.stream.socket().tcp()).set_linger(Some(Duration::ZERO));
+        self.stream.abort();
     }
 
     pub(super) fn into_inner(self) -> Stream {

@@ -89,11 +89,9 @@ impl fmt::Display for NotUpgraded {
 impl std::error::Error for NotUpgraded {}
 
 impl Upgraded {
-    /// Sees to it that the connection is reset, not ended, when it is dropped: what the client was cut off from must not look
-    /// complete to it.
+    /// Sees to it that the connection is reset, not ended, when it is dropped.
     pub fn abort(&self) {
-        // A socket that cannot be told is broken already.
-        let _ = self.stream.socket().tcp().set_zero_linger();
+        self.stream.abort();
     }
 }
 

@@ -7,13 +7,14 @@ use super::decide::{Decision, decide, ranked};
 use super::names::covers;
 use super::{Audited, AuditedChain};
 use crate::config::OnUnfit;
+use crate::server_names::without_final_dot;
 
 /// The story of an endpoint's chains, for one name that a client may ask for, or for a client that asks for none.
 #[must_use]
 pub fn explain(audited: &[Audited], on_unfit: OnUnfit, server_names: &[String], sni: Option<&str>) -> String {
     let mut text = String::new();
     // Clients send no address as a server's name (RFC 6066, section 3).
-    let sni = sni.map(|sni| sni.strip_suffix('.').unwrap_or(sni)).filter(|sni| sni.parse::<IpAddr>().is_err());
+    let sni = sni.map(without_final_dot).filter(|sni| sni.parse::<IpAddr>().is_err());
     let decision = decide(audited, on_unfit, server_names);
     let candidates: &[_] = match &decision {
         Decision::Serve { candidates, .. } => candidates,

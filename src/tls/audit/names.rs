@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::{Found, View};
 use crate::identity::Class;
+use crate::server_names::without_final_dot;
 use crate::tls::audit::rules::RuleId;
 use crate::tls::certificate::{Certificate, NameConstraints, Subtree};
 
@@ -14,12 +15,12 @@ use crate::tls::certificate::{Certificate, NameConstraints, Subtree};
 /// A wildcard is the whole left-most label and stands for exactly one label. Case and a trailing dot do not matter.
 /// `host` may be a wildcard itself: then the same wildcard covers it. Addresses match as text.
 pub fn covers<S: AsRef<str>>(names: &[S], host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = without_final_dot(host);
     names.iter().any(|name| matches(name.as_ref(), host))
 }
 
 fn matches(name: &str, host: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = without_final_dot(name);
     if let (Ok(name), Ok(host)) = (name.parse::<IpAddr>(), host.parse::<IpAddr>()) {
         return name == host;
     }
@@ -336,25 +337,35 @@ pub(super) fn forbidden(constraints: &NameConstraints, leaf: &Certificate) -> Op
     }
     let dns_forbidden = |name: &&String| {
         let inside = |tree: &Subtree| matches!(tree, Subtree::Dns(domain) if dns_inside(name, domain));
-        let some = constraints.permitted.iter().any(|tree| matches!(tree, Subtree::Dns(_)));
         let under = |tree: &Subtree| matches!(tree, Subtree::Dns(domain) if wildcard_over(name, domain));
-        (some && !constraints.permitted.iter().any(inside))
-            || constraints.excluded.iter().any(|tree| inside(tree) || under(tree))
+        let touches = |tree: &Subtree| inside(tree) || under(tree);
+        constraints.forbid(|tree| matches!(tree, Subtree::Dns(_)), inside, touches)
     };
     let ip_forbidden = |ip: &&IpAddr| {
         let inside = |tree: &Subtree| matches!(tree, Subtree::Ip(network) if ip_inside(**ip, network));
-        let some = constraints.permitted.iter().any(|tree| matches!(tree, Subtree::Ip(_)));
-        (some && !constraints.permitted.iter().any(inside)) || constraints.excluded.iter().any(inside)
+        constraints.forbid(|tree| matches!(tree, Subtree::Ip(_)), inside, inside)
     };
     let subject_forbidden = || {
         let subject = &leaf.directory_name;
         let inside = |tree: &Subtree| matches!(tree, Subtree::Directory(parts) if subject.starts_with(parts));
-        let some = constraints.permitted.iter().any(|tree| matches!(tree, Subtree::Directory(_)));
-        (some && !constraints.permitted.iter().any(inside)) || constraints.excluded.iter().any(inside)
+        constraints.forbid(|tree| matches!(tree, Subtree::Directory(_)), inside, inside)
     };
     let dns = leaf.extensions.dns_names.iter().find(dns_forbidden).cloned();
     dns.or_else(|| leaf.extensions.ip_addresses.iter().find(ip_forbidden).map(ToString::to_string))
         .or_else(|| (!leaf.directory_name.is_empty() && subject_forbidden()).then(|| leaf.subject.clone()))
+}
+
+impl NameConstraints {
+    /// Whether they forbid a name: one excludes it, or names of its kind are permitted and it is none of them.
+    fn forbid(
+        &self,
+        is_its_kind: impl Fn(&Subtree) -> bool,
+        permits: impl Fn(&Subtree) -> bool,
+        excludes: impl Fn(&Subtree) -> bool,
+    ) -> bool {
+        let left_out = self.permitted.iter().any(is_its_kind) && !self.permitted.iter().any(permits);
+        left_out || self.excluded.iter().any(excludes)
+    }
 }
 
 /// Whether a name is in a domain; a domain that begins with a dot has only what is below it.

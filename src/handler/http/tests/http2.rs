@@ -31,6 +31,13 @@ async fn speak(socket: TcpStream) -> (Sender, JoinHandle<()>) {
     (sender, tokio::spawn(async { connection.await.unwrap_or(()) }))
 }
 
+/// The same, by h2 itself: what hyper's client would not send, or not show.
+async fn speak_frames(socket: TcpStream) -> h2::client::SendRequest<Bytes> {
+    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
 async fn text(response: Response<Incoming>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
@@ -78,8 +85,7 @@ async fn a_status_that_is_no_answer_becomes_500() {
 async fn an_answer_that_is_shorter_than_its_head_says_is_broken_off() {
     let client = Client::connect().await;
     let metrics = client.metrics.clone();
-    let (mut h2, connection) = h2::client::handshake(client.socket).await.unwrap();
-    tokio::spawn(connection);
+    let mut h2 = speak_frames(client.socket).await;
     let (response, _) = h2.send_request(Request::get("http://x/short").body(()).unwrap(), true).unwrap();
     let reset = match response.await {
         Ok(response) => {
@@ -159,8 +165,7 @@ async fn a_value_with_white_space_around_it_is_refused() {
 async fn a_target_is_a_path_or_for_options_an_asterisk() {
     let client = Client::connect().await;
     let metrics = client.metrics.clone();
-    let (mut h2, connection) = h2::client::handshake(client.socket).await.unwrap();
-    tokio::spawn(connection);
+    let mut h2 = speak_frames(client.socket).await;
     for (method, target, status) in [("GET", "*", 400), ("GET", "?a", 400), ("OPTIONS", "*", 200), ("GET", "/?a", 200)]
     {
         let target = PathAndQuery::from_static(target);
@@ -174,8 +179,7 @@ async fn a_target_is_a_path_or_for_options_an_asterisk() {
 
 #[tokio::test]
 async fn a_client_that_waits_to_be_told_to_go_on_is_told_when_its_body_is_wanted() {
-    let (mut h2, connection) = h2::client::handshake(Client::connect().await.socket).await.unwrap();
-    tokio::spawn(connection);
+    let mut h2 = speak_frames(Client::connect().await.socket).await;
     let put = |path: &str| {
         let request = Request::put(format!("http://x{path}")).header("expect", "100-Continue");
         request.header(CONTENT_LENGTH, "3").body(()).unwrap()

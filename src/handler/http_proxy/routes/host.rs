@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+use crate::server_names::without_final_dot;
+
 /// What a request's host must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HostPattern {
@@ -32,7 +34,7 @@ impl HostPattern {
 
     /// Whether a host, without its port, is one of these.
     pub(super) fn matches(&self, host: &str) -> bool {
-        let host = host.strip_suffix('.').unwrap_or(host);
+        let host = without_final_dot(host);
         match self {
             Self::Any => true,
             Self::Exactly(name) => host.eq_ignore_ascii_case(name),
